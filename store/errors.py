@@ -1,0 +1,63 @@
+"""What can go wrong in the store, one class per thing a caller can do differently.
+
+StoreError
+├── NotFoundError               the named blob, task or revision is not here
+├── IncompatibleTensorsError    a checkpoint does not fit its base (names the tensor, what was expected and what came)
+├── InvalidUploadError          a foreign file is not what it claims to be, or holds values that cannot be learned from
+├── CorruptBlobError            stored bytes are not the bytes that were written (names both digests)
+├── UnsupportedFormatError      written by a newer version, or of a kind this version does not know
+└── BlobsUnavailableError       the storage under the blobs refused (disk full, I/O error); may be retried
+"""
+
+
+class StoreError(Exception):
+    """A failure of the checkpoint store; the message names the thing and the remedy."""
+
+
+class NotFoundError(StoreError):
+    """The named blob, task or revision is not in the store."""
+
+
+class IncompatibleTensorsError(StoreError):
+    """A checkpoint's tensor does not fit the base it claims to be made from.
+
+    Attributes:
+        tensor: The tensor's name in the state dict.
+        expected: What the base asks for (shape, dtype or value), as text.
+        got: What the checkpoint holds, as text.
+    """
+
+    def __init__(self, tensor: str, *, expected: str, got: str, remedy: str) -> None:
+        super().__init__(f"tensor {tensor!r}: expected {expected}, got {got}; {remedy}")
+        self.tensor = tensor
+        self.expected = expected
+        self.got = got
+
+
+class InvalidUploadError(StoreError):
+    """A foreign file is malformed, hostile, or holds values that cannot be used."""
+
+
+class CorruptBlobError(StoreError):
+    """Stored bytes differ from the bytes that were written.
+
+    Attributes:
+        expected: The digest (or chunk sum) that the bytes should have, hex.
+        found: The one they have, hex.
+    """
+
+    def __init__(self, what: str, *, expected: str, found: str) -> None:
+        super().__init__(
+            f"{what} is corrupt: expected {expected}, found {found}; "
+            "run `condu verify` to list all damage, then restore the blob from a backup or roll back"
+        )
+        self.expected = expected
+        self.found = found
+
+
+class UnsupportedFormatError(StoreError):
+    """An artefact's format version or kind is unknown to this version of the software."""
+
+
+class BlobsUnavailableError(StoreError):
+    """The storage under the blobs refused an operation; the same call may succeed later."""

@@ -1,0 +1,139 @@
+"""What every place that keeps blobs promises.
+
+A blob is immutable and named by the sha256 of its bytes (64 lower-case hex digits). Writing the same bytes twice gives
+the same name and keeps one copy. A blob appears whole or not at all, and is durable once `commit` has returned.
+"""
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from store.errors import NotFoundError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_COPY_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A written blob: the sha256 of its bytes and their count."""
+
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """A blob found in storage, with the seconds since it was last written (or written again)."""
+
+    digest: str
+    size_bytes: int
+    age_s: float
+
+
+class BlobWriter(ABC):
+    """Takes the bytes of one blob in pieces; leaving the context without `commit` leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, piece: bytes | bytearray | memoryview) -> None:
+        """Append a piece.
+
+        Raises:
+            BlobsUnavailableError: The storage refused it (disk full).
+        """
+        self._append(piece)
+        self._sha256.update(piece)
+        self.size_bytes += len(piece) if isinstance(piece, (bytes, bytearray)) else piece.nbytes
+
+    def commit(self) -> Blob:
+        """Make the blob durable under its digest; if it exists already, its age starts anew."""
+        blob = Blob(self._sha256.hexdigest(), self.size_bytes)
+        self._publish(blob)
+        return blob
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._discard()
+
+    @abstractmethod
+    def _append(self, piece: bytes | bytearray | memoryview) -> None: ...
+
+    @abstractmethod
+    def _publish(self, blob: Blob) -> None: ...
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Remove what is unpublished; called once, after `_publish` too."""
+
+
+class Blobs(ABC):
+    """Bytes by digest."""
+
+    @abstractmethod
+    def writer(self) -> BlobWriter:
+        """A writer for a new blob."""
+
+    @abstractmethod
+    def map(self, digest: str) -> memoryview:
+        """The blob's bytes, read-only, without reading them where the storage can map them.
+
+        The view stays valid after the blob is deleted. The bytes are not verified here: artefacts carry sums of their own.
+
+        Raises:
+            NotFoundError: There is no such blob.
+        """
+
+    @abstractmethod
+    def size_bytes(self, digest: str) -> int:
+        """The blob's size; NotFoundError if there is none."""
+
+    @abstractmethod
+    def contains(self, digest: str) -> bool:
+        """Whether the blob is here."""
+
+    @abstractmethod
+    def delete(self, digest: str) -> int:
+        """Remove the blob and return the bytes freed; 0 if it was not there."""
+
+    @abstractmethod
+    def list(self) -> Iterator[StoredBlob]:
+        """Every blob, in no order."""
+
+    @abstractmethod
+    def discard_unfinished(self, *, older_than_s: float, delete: bool) -> int:
+        """Bytes of writes that never committed and were last touched so long ago; removed if `delete`."""
+
+    def put(self, content: bytes) -> Blob:
+        """Write the bytes as one blob."""
+        with self.writer() as writer:
+            writer.write(content)
+            return writer.commit()
+
+    def put_file(self, path: Path) -> Blob:
+        """Write a file's bytes as one blob; the file stays."""
+        with self.writer() as writer, path.open("rb") as file:
+            while piece := file.read(_COPY_BYTES):
+                writer.write(piece)
+            return writer.commit()
+
+
+def check_digest(digest: str) -> str:
+    """The digest itself; NotFoundError where it is none, so that no foreign text ever becomes a path."""
+    if not _DIGEST.fullmatch(digest):
+        raise NotFoundError(f"{digest[:80]!r} is not a digest (64 lower-case hex digits); list what exists with `condu stats`")
+    return digest
+
+
+def not_found(digest: str) -> NotFoundError:
+    """The error for a digest that names nothing here."""
+    return NotFoundError(f"blob {digest} is not in the store; run `condu verify`, then restore it from a backup")

@@ -1,0 +1,137 @@
+"""Blobs as files in a folder: FOLDER/ab/abcdef..., written beside and linked into place.
+
+A write goes to FOLDER/incoming, is flushed to disk, and gets its name by link(2), which fails if the name is taken, so two
+writers of the same bytes never tear each other's file. The folder is flushed too: after `commit` a power cut loses nothing.
+"""
+
+import mmap
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from store.blobs.contract import Blob, Blobs, BlobWriter, StoredBlob, check_digest, not_found
+from store.errors import BlobsUnavailableError
+
+
+class FileBlobs(Blobs):
+    """Keeps every blob as a read-only file under the folder, which is made if it is not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._incoming = folder / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+
+    def writer(self) -> BlobWriter:
+        return _FileWriter(self)
+
+    def map(self, digest: str) -> memoryview:
+        try:
+            with self.path(digest).open("rb") as file:
+                if os.fstat(file.fileno()).st_size == 0:
+                    return memoryview(b"")
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except FileNotFoundError:
+            raise not_found(digest) from None
+        except OSError as error:
+            raise _unavailable(f"read blob {digest}", error) from error
+
+    def size_bytes(self, digest: str) -> int:
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise not_found(digest) from None
+
+    def contains(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    def delete(self, digest: str) -> int:
+        path = self.path(digest)
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            return 0
+        return size
+
+    def list(self) -> Iterator[StoredBlob]:
+        now = time.time()
+        for path in sorted(self.folder.glob("[0-9a-f][0-9a-f]/*")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue  # deleted by another sweeper meanwhile
+            yield StoredBlob(path.name, status.st_size, now - status.st_mtime)
+
+    def discard_unfinished(self, *, older_than_s: float, delete: bool) -> int:
+        size_bytes = 0
+        for path in self._incoming.iterdir():
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            if time.time() - status.st_mtime >= older_than_s:
+                size_bytes += status.st_size
+                if delete:
+                    path.unlink(missing_ok=True)
+        return size_bytes
+
+    def path(self, digest: str) -> Path:
+        """The file that holds (or would hold) the blob."""
+        return self.folder / check_digest(digest)[:2] / digest
+
+
+class _FileWriter(BlobWriter):
+    def __init__(self, blobs: FileBlobs) -> None:
+        super().__init__()
+        self._blobs = blobs
+        try:
+            handle, name = tempfile.mkstemp(dir=blobs.folder / "incoming")
+        except OSError as error:
+            raise _unavailable("start a blob", error) from error
+        self._path = Path(name)
+        self._file = os.fdopen(handle, "wb", buffering=2**20)
+
+    def _append(self, piece: bytes | bytearray | memoryview) -> None:
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            raise _unavailable("write a blob", error) from error
+
+    def _publish(self, blob: Blob) -> None:
+        final = self._blobs.path(blob.digest)
+        try:
+            self._file.flush()
+            os.fchmod(self._file.fileno(), 0o444)
+            os.fsync(self._file.fileno())
+            final.parent.mkdir(exist_ok=True)
+            try:
+                os.link(self._path, final)
+            except FileExistsError:
+                os.utime(final)  # written again: the sweeper's grace period starts anew
+            _sync_folder(final.parent)
+        except OSError as error:
+            raise _unavailable(f"publish blob {blob.digest}", error) from error
+
+    def _discard(self) -> None:
+        try:
+            self._file.close()
+        except OSError:
+            pass  # a full disk fails the flush of close too; the write has already said so
+        finally:
+            self._path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unavailable(what: str, error: OSError) -> BlobsUnavailableError:
+    return BlobsUnavailableError(
+        f"cannot {what}: {error.strerror}; free disk space (`condu sweep --delete`) or mend the storage, then try again"
+    )

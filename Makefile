@@ -1,0 +1,64 @@
+# Every target that needs the environment depends on $(STAMP), so `make test` on a fresh clone sets up first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+# -qq: pip's WARNING lines say nothing a reader of this output could act on; errors are still printed.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.PHONY: help setup quickstart check test serve lock
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv with the condu command in it (does nothing when it is up to date)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "condu needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 setup"; exit 1; }
+	@if [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "Making $(VENV)"; \
+		$(PYTHON) -m venv --clear $(VENV) \
+			|| { echo "python3 -m venv failed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }; \
+	fi
+	@echo "Installing requirements.lock into $(VENV) (the first time some 6 GB, most of it PyTorch: a few minutes)"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "Ready: $(BIN)/condu --help"
+
+quickstart: $(STAMP) ## run the main job on real images, all of it over HTTP
+	@$(BIN)/condu quickstart $(ARGS)
+
+check: $(STAMP) ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet --diff .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+# One thread per worker: two workers with torch's default of a thread a core run slower than one worker alone.
+# The report is made after the tests, so that pytest's summary is the last thing a green run prints.
+test: $(STAMP) ## run the tests with coverage; make test ARGS="tests/store -k unify" narrows them
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15 \
+		$(if $(ARGS),$(ARGS),--cov --cov-report=)
+	@$(if $(ARGS),:,$(call covered,store/*,100) && $(call covered,*,95))
+
+# $(call covered,FILES,PERCENT): silent when met, the table of what is missing when not.
+covered = { $(BIN)/coverage report --include '$(1)' --fail-under $(2) --skip-covered --show-missing >$(VENV)/coverage.txt \
+	|| { cat $(VENV)/coverage.txt; exit 1; }; }
+
+serve: $(STAMP) ## start the service (api and worker) on 127.0.0.1:8000
+	@$(BIN)/condu serve $(ARGS)
+
+lock: $(STAMP) ## resolve pyproject.toml again into requirements.lock
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) -o requirements.lock

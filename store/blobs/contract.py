@@ -102,8 +102,8 @@ class Blobs(ABC):
         """Whether the blob is here."""
 
     @abstractmethod
-    def delete(self, digest: str) -> int:
-        """Remove the blob and return the bytes freed; 0 if it was not there."""
+    def delete(self, digest: str, *, unless_younger_than_s: float = 0.0) -> int:
+        """Remove the blob and return the bytes freed; 0 if it was not there or was written more recently than that."""
 
     @abstractmethod
     def list(self) -> Iterator[StoredBlob]:

@@ -4,6 +4,7 @@ A write goes to FOLDER/incoming, is flushed to disk, and gets its name by link(2
 writers of the same bytes never tear each other's file. The folder is flushed too: after `commit` a power cut loses nothing.
 """
 
+import contextlib
 import mmap
 import os
 import tempfile
@@ -46,14 +47,22 @@ class FileBlobs(Blobs):
     def contains(self, digest: str) -> bool:
         return self.path(digest).exists()
 
-    def delete(self, digest: str) -> int:
-        path = self.path(digest)
+    def delete(self, digest: str, *, unless_younger_than_s: float = 0.0) -> int:
+        path, doomed = self.path(digest), self._incoming / f"{digest}.doomed"
         try:
-            size = path.stat().st_size
-            path.unlink()
+            path.rename(doomed)
+            status = doomed.stat()
         except FileNotFoundError:
             return 0
-        return size
+        # Looked at only now that no writer can touch it: whoever wrote it again before the rename made it young,
+        # whoever comes after finds the name free and links a copy of his own.
+        if time.time() - status.st_mtime < unless_younger_than_s:
+            with contextlib.suppress(FileExistsError):
+                os.link(doomed, path)
+            doomed.unlink()
+            return 0
+        doomed.unlink()
+        return status.st_size
 
     def list(self) -> Iterator[StoredBlob]:
         now = time.time()
@@ -106,13 +115,21 @@ class _FileWriter(BlobWriter):
             os.fchmod(self._file.fileno(), 0o444)
             os.fsync(self._file.fileno())
             final.parent.mkdir(exist_ok=True)
-            try:
-                os.link(self._path, final)
-            except FileExistsError:
-                os.utime(final)  # written again: the sweeper's grace period starts anew
+            while not self._linked(final):
+                pass  # a sweeper removed it between our two looks
             _sync_folder(final.parent)
         except OSError as error:
             raise _unavailable(f"publish blob {blob.digest}", error) from error
+
+    def _linked(self, final: Path) -> bool:
+        try:
+            os.link(self._path, final)
+        except FileExistsError:
+            try:
+                os.utime(final)  # written again: the sweeper's grace period starts anew
+            except FileNotFoundError:
+                return False
+        return True
 
     def _discard(self) -> None:
         try:

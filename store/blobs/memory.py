@@ -24,8 +24,11 @@ class MemoryBlobs(Blobs):
     def contains(self, digest: str) -> bool:
         return check_digest(digest) in self._blobs
 
-    def delete(self, digest: str) -> int:
-        content, _ = self._blobs.pop(check_digest(digest), (b"", 0.0))
+    def delete(self, digest: str, *, unless_younger_than_s: float = 0.0) -> int:
+        content, written_at = self._blobs.get(check_digest(digest), (b"", 0.0))
+        if digest not in self._blobs or time.time() - written_at < unless_younger_than_s:
+            return 0
+        del self._blobs[digest]
         return len(content)
 
     def list(self) -> Iterator[StoredBlob]:

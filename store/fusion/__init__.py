@@ -1,0 +1,1 @@
+"""Fusion kinds: pure mathematics on flat buffers, one file a kind, one contract."""

@@ -1,0 +1,82 @@
+"""A flat float buffer as bytes, in float32 (exact) or bfloat16 (nearest even, relative error at most 2**-8).
+
+A chunk is stored as `zeros` (no payload) or in its dtype's own bytes, little-endian.
+"""
+
+import numpy as np
+from jaxtyping import Float32, UInt16
+
+from store.codecs.container import CHUNK_ELEMENTS, ArtefactReader, ArtefactWriter, Sink
+from store.errors import CorruptBlobError, UnsupportedFormatError
+
+KIND = "unified"
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+
+Chunk = Float32[np.ndarray, " elements"]
+
+
+def round_to(values: Chunk, dtype: str) -> Chunk:
+    """The float32 values that reading will give back after storing these in `dtype`."""
+    return values if dtype == "float32" else _from_bfloat16(_to_bfloat16(values))
+
+
+def _to_bfloat16(values: Chunk) -> UInt16[np.ndarray, " elements"]:
+    """The upper halves of finite float32 values, rounded to nearest, ties to even."""
+    bits = values.view(np.uint32)
+    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+
+
+def _from_bfloat16(halves: UInt16[np.ndarray, " elements"]) -> Chunk:
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+class FloatWriter:
+    """Writes a float artefact chunk by chunk to a sink."""
+
+    def __init__(self, sink: Sink, *, layout: str, num_elements: int, dtype: str) -> None:
+        header = {"layout": layout, "element_count": num_elements, "dtype": dtype, "chunk_elements": CHUNK_ELEMENTS}
+        self._writer = ArtefactWriter(sink, kind=KIND, header=header)
+        self._dtype = dtype
+
+    def add(self, values: Chunk) -> None:
+        """Append the next chunk; values must be exact in the stored dtype (see `round_to`)."""
+        if values.any():
+            stored = values if self._dtype == "float32" else _to_bfloat16(values)
+            self._writer.add("raw", memoryview(stored.view(np.uint8)))
+        else:
+            self._writer.add("zeros", b"")
+
+    def finish(self) -> None:
+        """Write the index."""
+        self._writer.finish()
+
+
+class FloatReader:
+    """Decodes the chunks of a float artefact, in any order."""
+
+    def __init__(self, content: memoryview, *, name: str) -> None:
+        self._reader = ArtefactReader(content, kind=KIND, name=name)
+        self._name = name
+        self.layout = str(self._reader.header["layout"])
+        self.num_elements = int(self._reader.header["element_count"])
+        self._dtype = str(self._reader.header["dtype"])
+        if self._dtype not in ITEM_BYTES:
+            raise UnsupportedFormatError(f"unified delta {name} is stored as {self._dtype!r}; upgrade condu to read it")
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks in the artefact."""
+        return len(self._reader.chunks)
+
+    def chunk(self, index: int) -> Chunk:
+        """A chunk as float32; may be a read-only view of the artefact."""
+        size = min(CHUNK_ELEMENTS, self.num_elements - index * CHUNK_ELEMENTS)
+        payload = self._reader.payload(index)
+        if self._reader.chunks[index].codec == "zeros":
+            return np.zeros(size, dtype=np.float32)
+        if len(payload) != size * ITEM_BYTES[self._dtype]:
+            found = f"{len(payload)} bytes"
+            raise CorruptBlobError(f"chunk {index} of unified delta {self._name}", expected=f"{size} values", found=found)
+        if self._dtype == "float32":
+            return np.frombuffer(payload, dtype=np.float32)
+        return _from_bfloat16(np.frombuffer(payload, dtype=np.uint16))

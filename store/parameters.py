@@ -23,6 +23,9 @@ from store.errors import IncompatibleTensorsError
 ALIGNMENT = 64
 """Elements; 64 float32 are 256 bytes, and 64 mask bits are 8 bytes."""
 
+CHUNK_ELEMENTS = 2**20
+"""Elements of the flat buffer that are stored and worked on together (the last chunk may be shorter): 4 MiB of float32."""
+
 FLOAT_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 FIXED_DTYPES = {
     "int64": torch.int64,

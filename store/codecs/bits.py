@@ -1,35 +1,19 @@
-"""Masks as bytes: one bit a parameter, little-endian bit order (element k is bit k % 8 of byte k // 8).
+"""Masks as bytes: one bit a parameter, in the bit order of store/bits.py.
 
 A chunk is stored as `zeros` (no payload), `zstd`, or `raw` where coding would gain under 3%. Exact.
 """
 
 import numpy as np
 import zstandard
-from jaxtyping import Bool, UInt8
 
-from store.codecs.container import CHUNK_ELEMENTS, ArtefactReader, ArtefactWriter, Sink
+from store.bits import PackedBits
+from store.codecs.container import ArtefactReader, ArtefactWriter, Sink
 from store.errors import CorruptBlobError
+from store.parameters import CHUNK_ELEMENTS
 
 KIND = "mask"
 _LEVEL = 3
 _LEAST_GAIN = 0.03
-
-PackedBits = UInt8[np.ndarray, " bytes"]
-
-
-def pack_bits(bits: Bool[np.ndarray, " elements"]) -> PackedBits:
-    """The bits in bytes; the last byte's unused high bits are zero."""
-    return np.packbits(bits, bitorder="little")
-
-
-def unpack_bits(packed: PackedBits, num_bits: int) -> Bool[np.ndarray, " elements"]:
-    """The first `num_bits` bits as bools."""
-    return np.unpackbits(packed, count=num_bits, bitorder="little").view(np.bool_)
-
-
-def count_bits(packed: PackedBits) -> int:
-    """How many bits are set."""
-    return int(np.bitwise_count(packed).sum())
 
 
 class MaskWriter:

@@ -22,8 +22,6 @@ from store.errors import CorruptBlobError, UnsupportedFormatError
 MAGIC = b"\x93CONDU\r\n"
 FORMAT_VERSION = 1
 ALIGNMENT_BYTES = 64
-CHUNK_ELEMENTS = 2**20
-"""Elements of the flat buffer in one chunk (the last may be shorter): 4 MiB of float32, 128 KiB of mask."""
 
 _PROLOGUE = struct.Struct("<8sI12s40x")
 _TRAILER = struct.Struct("<QQ8s")

@@ -6,8 +6,9 @@ A chunk is stored as `zeros` (no payload) or in its dtype's own bytes, little-en
 import numpy as np
 from jaxtyping import Float32, UInt16
 
-from store.codecs.container import CHUNK_ELEMENTS, ArtefactReader, ArtefactWriter, Sink
+from store.codecs.container import ArtefactReader, ArtefactWriter, Sink
 from store.errors import CorruptBlobError, UnsupportedFormatError
+from store.parameters import CHUNK_ELEMENTS
 
 KIND = "unified"
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}

@@ -6,13 +6,14 @@ depends neither on the number of tasks nor on the size of the model. It touches 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from store.codecs.bits import PackedBits
+from store.bits import PackedBits
 
 Chunk = Float32[np.ndarray, " elements"]
 """A chunk of a flat buffer; its first element lies at a multiple of CHUNK_ELEMENTS."""
@@ -21,6 +22,9 @@ ReadMask = Callable[[int], PackedBits]
 """Task index -> packed bits of the current chunk; called more than once, so that no caller holds all tasks' bits."""
 
 WriteMask = Callable[[int, PackedBits], None]
+"""Takes the new packed bits of the current chunk of the task with this index."""
+
+RoundStored = Callable[[Chunk], Chunk]
 
 
 @dataclass(frozen=True)
@@ -123,23 +127,40 @@ class OldTask:
     l1_norm: float
 
 
-class Fold:
+class Fold(ABC):
     """One fusion in progress: chunks go in in ascending order, then `finish` says what became of each task."""
 
-    def __init__(self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, unified_dtype: str) -> None:
-        self.old_tasks = tuple(old_tasks)
-        self.weights = weights
-        self.unified_dtype = unified_dtype
-
+    @abstractmethod
     def add_chunk(
         self, start: int, *, unified: Chunk, delta: Chunk, read_mask: ReadMask, write_mask: WriteMask
     ) -> Chunk:
-        """Fold one chunk of the new delta in and return the chunk of the shared part.
+        """Fold one chunk of the new delta in and return the new chunk of the shared part, as it will be stored.
 
         Calls `write_mask` once for every task in order, the new task last.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> list[FoldedTask]:
         """What the fusion left of each task, the new one last."""
-        raise NotImplementedError
+
+
+class FusionKind(ABC):
+    """A way to share parameters between tasks."""
+
+    @abstractmethod
+    def begin(self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored) -> Fold:
+        """A fusion of one new task into the old ones.
+
+        Args:
+            old_tasks: The tasks learned before, in their order.
+            weights: The norm in which N and lambda are measured.
+            round_stored: What storing and reading back does to a chunk of the shared part.
+        """
+
+    @abstractmethod
+    def decouple(self, *, unified: Chunk, mask: PackedBits, rescaler: float) -> Chunk:
+        """A chunk of the task's delta as it is served: float32, exact zeros where the task owns nothing."""
+
+    @abstractmethod
+    def rebuild(self, *, base: Chunk, unified: Chunk, mask: PackedBits, rescaler: float, out: Chunk) -> None:
+        """Fill `out` with a chunk of the expert, base + decoupled delta; entries the task does not own equal the base's bits."""

@@ -4,6 +4,7 @@ Nothing of the file is believed before it is checked: the header's length, its J
 file that passes describes each of its bytes exactly once. Values are not looked at here (NaN is found where values are read).
 """
 
+import io
 import json
 import math
 import mmap
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import torch
 from torch import Tensor
@@ -85,15 +86,7 @@ class SafeFile:
 
     def tensor(self, name: str) -> Tensor:
         """The named tensor: a view of the mapping where it is aligned, else a copy."""
-        entry = self.header.tensors[name]
-        dtype = TORCH_DTYPES[entry.dtype]
-        if entry.start == entry.stop:
-            return torch.empty(entry.shape, dtype=dtype)
-        if entry.start % dtype.itemsize == 0:
-            flat = torch.frombuffer(self._map, dtype=dtype, count=math.prod(entry.shape), offset=entry.start)
-        else:
-            flat = torch.frombuffer(bytearray(self._map[entry.start : entry.stop]), dtype=dtype)
-        return flat.view(entry.shape)
+        return _tensor(self._map, self.header.tensors[name])
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name."""
@@ -106,20 +99,29 @@ def read_header(path: Path) -> SafeHeader:
     Raises:
         InvalidUploadError: Names what is wrong and, where one can guess, what to do.
     """
-    file_size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        if start[:2] in {b"PK", b"\x80\x02", b"\x80\x04"}:
-            raise InvalidUploadError(f"this is a PyTorch pickle file, not safetensors; pickles are never read: {_CONVERT}")
-        if len(start) < 8:
-            raise InvalidUploadError(f"the file has {file_size} bytes, too short for safetensors; upload it again whole")
-        header_size = struct.unpack("<Q", start)[0]
-        if header_size > min(MAX_HEADER_BYTES, file_size - 8):
-            raise InvalidUploadError(
-                f"the header claims {header_size} bytes in a file of {file_size} (at most {MAX_HEADER_BYTES} are read); "
-                f"the file is truncated or not safetensors: {_CONVERT}"
-            )
-        raw = file.read(header_size)
+        return _read_header(file, path.stat().st_size)
+
+
+def parse_safetensors(content: memoryview) -> dict[str, Tensor]:
+    """The tensors of a safetensors file in writable memory, as views where they are aligned, after the same checks."""
+    header = _read_header(io.BytesIO(content), len(content))
+    return {name: _tensor(content, entry) for name, entry in header.tensors.items()}
+
+
+def _read_header(file: BinaryIO, file_size: int) -> SafeHeader:
+    start = file.read(8)
+    if start[:2] in {b"PK", b"\x80\x02", b"\x80\x04"}:
+        raise InvalidUploadError(f"this is a PyTorch pickle file, not safetensors; pickles are never read: {_CONVERT}")
+    if len(start) < 8:
+        raise InvalidUploadError(f"the file has {file_size} bytes, too short for safetensors; upload it again whole")
+    header_size = struct.unpack("<Q", start)[0]
+    if header_size > min(MAX_HEADER_BYTES, file_size - 8):
+        raise InvalidUploadError(
+            f"the header claims {header_size} bytes in a file of {file_size} (at most {MAX_HEADER_BYTES} are read); "
+            f"the file is truncated or not safetensors: {_CONVERT}"
+        )
+    raw = file.read(header_size)
     values = _parse_json(raw)
     metadata = values.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
@@ -130,6 +132,17 @@ def read_header(path: Path) -> SafeHeader:
     tensors = {name: _checked_range(name, entry, data_start, file_size) for name, entry in values.items()}
     _check_coverage(tensors, data_start, file_size)
     return SafeHeader(tensors, metadata)
+
+
+def _tensor(content: mmap.mmap | memoryview, entry: TensorRange) -> Tensor:
+    dtype = TORCH_DTYPES[entry.dtype]
+    if entry.start == entry.stop:
+        return torch.empty(entry.shape, dtype=dtype)
+    if entry.start % dtype.itemsize == 0:
+        flat = torch.frombuffer(content, dtype=dtype, count=math.prod(entry.shape), offset=entry.start)
+    else:
+        flat = torch.frombuffer(bytearray(content[entry.start : entry.stop]), dtype=dtype)
+    return flat.view(entry.shape)
 
 
 def _parse_json(raw: bytes) -> dict[str, Any]:

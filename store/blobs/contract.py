@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from store.errors import NotFoundError
+from store.errors import CorruptBlobError, NotFoundError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COPY_BYTES = 4 * 2**20
@@ -84,13 +84,15 @@ class Blobs(ABC):
         """A writer for a new blob."""
 
     @abstractmethod
-    def map(self, digest: str) -> memoryview:
-        """The blob's bytes, read-only, without reading them where the storage can map them.
+    def read(self, digest: str, start: int = 0, length: int | None = None) -> memoryview:
+        """Bytes [start, start + length) of the blob (to its end without a length), in memory that the caller owns.
 
-        The view stays valid after the blob is deleted. The bytes are not verified here: artefacts carry sums of their own.
+        The bytes are not verified here: artefacts carry sums of their own, and `condu verify` checks the digests.
 
         Raises:
             NotFoundError: There is no such blob.
+            CorruptBlobError: The blob ends before the range does.
+            BlobsUnavailableError: The storage refused.
         """
 
     @abstractmethod
@@ -112,6 +114,10 @@ class Blobs(ABC):
     @abstractmethod
     def discard_unfinished(self, *, older_than_s: float, delete: bool) -> int:
         """Bytes of writes that never committed and were last touched so long ago; removed if `delete`."""
+
+    @abstractmethod
+    def copy_to(self, digest: str, path: Path) -> None:
+        """Make the blob's bytes readable at `path`, which must not exist; the caller must not write to that file."""
 
     def put(self, content: bytes) -> Blob:
         """Write the bytes as one blob."""
@@ -137,3 +143,8 @@ def check_digest(digest: str) -> str:
 def not_found(digest: str) -> NotFoundError:
     """The error for a digest that names nothing here."""
     return NotFoundError(f"blob {digest} is not in the store; run `condu verify`, then restore it from a backup")
+
+
+def too_short(digest: str, *, wanted: int, size_bytes: int) -> CorruptBlobError:
+    """The error for a blob that ends before a range that its reader knows to be there."""
+    return CorruptBlobError(f"blob {digest}", expected=f"at least {wanted} bytes", found=f"{size_bytes} bytes")

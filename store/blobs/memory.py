@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from store.blobs.contract import Blob, Blobs, BlobWriter, StoredBlob, check_digest, not_found
+from store.blobs.contract import Blob, Blobs, BlobWriter, StoredBlob, check_digest, not_found, too_short
 
 
 class MemoryBlobs(Blobs):
@@ -15,8 +16,15 @@ class MemoryBlobs(Blobs):
     def writer(self) -> BlobWriter:
         return _MemoryWriter(self._blobs)
 
-    def map(self, digest: str) -> memoryview:
-        return memoryview(self._content(digest))
+    def read(self, digest: str, start: int = 0, length: int | None = None) -> memoryview:
+        content = self._content(digest)
+        stop = len(content) if length is None else start + length
+        if stop > len(content):
+            raise too_short(digest, wanted=stop, size_bytes=len(content))
+        return memoryview(bytearray(content[start:stop]))
+
+    def copy_to(self, digest: str, path: Path) -> None:
+        path.write_bytes(self._content(digest))
 
     def size_bytes(self, digest: str) -> int:
         return len(self._content(digest))

@@ -7,7 +7,7 @@ import numpy as np
 import zstandard
 
 from store.bits import PackedBits
-from store.codecs.container import ArtefactReader, ArtefactWriter, Sink
+from store.codecs.container import ArtefactReader, ArtefactWriter, Sink, Source
 from store.errors import CorruptBlobError
 from store.parameters import CHUNK_ELEMENTS
 
@@ -43,9 +43,9 @@ class MaskWriter:
 class MaskReader:
     """Decodes the chunks of a mask artefact, in any order."""
 
-    def __init__(self, content: memoryview, *, name: str) -> None:
-        self._reader = ArtefactReader(content, kind=KIND, name=name)
-        self._name = name
+    def __init__(self, source: Source) -> None:
+        self._reader = ArtefactReader(source, kind=KIND)
+        self._name = source.name
         self.layout = str(self._reader.header["layout"])
         self.num_bits = int(self._reader.header["bit_count"])
         self._decompressor = zstandard.ZstdDecompressor()
@@ -56,7 +56,7 @@ class MaskReader:
         return len(self._reader.chunks)
 
     def chunk(self, index: int) -> PackedBits:
-        """The packed bits of a chunk; may be a read-only view of the artefact."""
+        """The packed bits of a chunk."""
         num_bits = min(CHUNK_ELEMENTS, self.num_bits - index * CHUNK_ELEMENTS)
         num_bytes = -(-num_bits // 8)
         codec = self._reader.chunks[index].codec

@@ -59,9 +59,11 @@ class ArtefactWriter:
         """Append a chunk's coded bytes."""
         length = len(payload)
         self._chunks.append([codec, self._position, length, xxhash.xxh3_64_hexdigest(payload)])
-        self._sink.write(payload)
         padding = -length % ALIGNMENT_BYTES
-        self._sink.write(bytes(padding))
+        if length:
+            self._sink.write(payload)
+        if padding:
+            self._sink.write(bytes(padding))
         self._position += length + padding
 
     def finish(self) -> None:
@@ -71,8 +73,18 @@ class ArtefactWriter:
         self._sink.write(_TRAILER.pack(len(index), xxhash.xxh3_64_intdigest(index), MAGIC))
 
 
+class Source(Protocol):
+    """Where an artefact is read from: any range of its bytes."""
+
+    name: str
+    size_bytes: int
+
+    def read(self, start: int, length: int) -> memoryview:
+        """Bytes [start, start + length)."""
+
+
 class ArtefactReader:
-    """Random access to the chunks of an artefact in memory (usually mapped).
+    """Random access to the chunks of an artefact.
 
     Attributes:
         header: The fields that the writer was given.
@@ -83,41 +95,45 @@ class ArtefactReader:
         UnsupportedFormatError: Another kind of artefact, or a format version that this software does not read.
     """
 
-    def __init__(self, content: memoryview, *, kind: str, name: str) -> None:
-        self._content = content
-        self._name = f"{kind} {name}"
-        if len(content) < _PROLOGUE.size + _TRAILER.size:
-            raise self._damaged("at least 88 bytes", f"{len(content)} bytes")
-        magic, version, found_kind = _PROLOGUE.unpack_from(content, 0)
-        index_size, index_sum, end_magic = _TRAILER.unpack_from(content, len(content) - _TRAILER.size)
-        if magic != MAGIC or end_magic != MAGIC:
-            raise self._damaged(MAGIC.hex(), (magic if magic != MAGIC else end_magic).hex())
-        if version != FORMAT_VERSION:
-            raise UnsupportedFormatError(
-                f"{self._name} has format {version}; this version reads format {FORMAT_VERSION}: upgrade condu"
-            )
-        if found_kind.rstrip(b"\0") != kind.encode():
-            raise UnsupportedFormatError(f"{self._name} is a {found_kind.rstrip(bytes(1))!r}; pass the digest of a {kind}")
-        start = len(content) - _TRAILER.size - index_size
-        if index_size > _MAX_INDEX_BYTES or start < _PROLOGUE.size:
-            raise self._damaged("an index inside the file", f"{index_size} bytes of it")
-        index = bytes(content[start : start + index_size])
+    def __init__(self, source: Source, *, kind: str) -> None:
+        self._source = source
+        self._name = f"{kind} {source.name}"
+        self._data_end = 0
+        size = source.size_bytes
+        if size < _PROLOGUE.size + _TRAILER.size:
+            raise self._damaged(f"at least {_PROLOGUE.size + _TRAILER.size} bytes", f"{size} bytes")
+        self._check_prologue(kind)
+        index_size, index_sum, magic = _TRAILER.unpack(source.read(size - _TRAILER.size, _TRAILER.size))
+        self._data_end = size - _TRAILER.size - index_size
+        if magic != MAGIC or index_size > _MAX_INDEX_BYTES or self._data_end < _PROLOGUE.size:
+            raise self._damaged(f"a trailer with {MAGIC.hex()}", magic.hex())
+        index = bytes(source.read(self._data_end, index_size))
         if xxhash.xxh3_64_intdigest(index) != index_sum:
             raise self._damaged(f"{index_sum:016x}", xxhash.xxh3_64_hexdigest(index))
-        self.header = json.loads(index)
+        self.header: dict[str, Any] = json.loads(index)
         self.chunks = tuple(ChunkEntry(*row) for row in self.header.pop("chunks"))
-        self._data_end = start
 
     def payload(self, index: int) -> memoryview:
         """The coded bytes of a chunk, after their sum was checked."""
         chunk = self.chunks[index]
         if not _PROLOGUE.size <= chunk.position <= chunk.position + chunk.length <= self._data_end:
             raise self._damaged("a chunk inside the file", f"[{chunk.position}, +{chunk.length})")
-        payload = self._content[chunk.position : chunk.position + chunk.length]
+        payload = self._source.read(chunk.position, chunk.length)
         found = xxhash.xxh3_64_hexdigest(payload)
         if found != chunk.checksum:
             raise CorruptBlobError(f"chunk {index} of {self._name}", expected=chunk.checksum, found=found)
         return payload
+
+    def _check_prologue(self, kind: str) -> None:
+        magic, version, found_kind = _PROLOGUE.unpack(self._source.read(0, _PROLOGUE.size))
+        if magic != MAGIC:
+            raise self._damaged(MAGIC.hex(), magic.hex())
+        if version != FORMAT_VERSION:
+            raise UnsupportedFormatError(
+                f"{self._name} has format {version}; this version reads format {FORMAT_VERSION}: upgrade condu"
+            )
+        if found_kind.rstrip(b"\0") != kind.encode():
+            raise UnsupportedFormatError(f"{self._name} is a {found_kind.rstrip(bytes(1))!r}; pass the digest of a {kind}")
 
     def _damaged(self, expected: str, found: str) -> CorruptBlobError:
         return CorruptBlobError(self._name, expected=expected, found=found)

@@ -6,7 +6,7 @@ A chunk is stored as `zeros` (no payload) or in its dtype's own bytes, little-en
 import numpy as np
 from jaxtyping import Float32, UInt16
 
-from store.codecs.container import ArtefactReader, ArtefactWriter, Sink
+from store.codecs.container import ArtefactReader, ArtefactWriter, Sink, Source
 from store.errors import CorruptBlobError, UnsupportedFormatError
 from store.parameters import CHUNK_ELEMENTS
 
@@ -55,14 +55,14 @@ class FloatWriter:
 class FloatReader:
     """Decodes the chunks of a float artefact, in any order."""
 
-    def __init__(self, content: memoryview, *, name: str) -> None:
-        self._reader = ArtefactReader(content, kind=KIND, name=name)
-        self._name = name
+    def __init__(self, source: Source) -> None:
+        self._reader = ArtefactReader(source, kind=KIND)
+        self._name = source.name
         self.layout = str(self._reader.header["layout"])
         self.num_elements = int(self._reader.header["element_count"])
         self._dtype = str(self._reader.header["dtype"])
         if self._dtype not in ITEM_BYTES:
-            raise UnsupportedFormatError(f"unified delta {name} is stored as {self._dtype!r}; upgrade condu to read it")
+            raise UnsupportedFormatError(f"unified delta {source.name} is stored as {self._dtype!r}; upgrade condu to read it")
 
     @property
     def num_chunks(self) -> int:
@@ -70,7 +70,7 @@ class FloatReader:
         return len(self._reader.chunks)
 
     def chunk(self, index: int) -> Chunk:
-        """A chunk as float32; may be a read-only view of the artefact."""
+        """A chunk as float32."""
         size = min(CHUNK_ELEMENTS, self.num_elements - index * CHUNK_ELEMENTS)
         payload = self._reader.payload(index)
         if self._reader.chunks[index].codec == "zeros":

@@ -1,0 +1,54 @@
+"""What exists and what is to be done: names, revisions, digests and jobs in one SQL database.
+
+A composition root builds one `Catalog` and passes it on. One request, or one step of a job, is one transaction:
+
+    with catalog.transaction() as session:
+        record = models.create_model(session, name="pets", base="tiny")
+
+The functions that read and write live beside this file, a file a noun, and take the session first; they never
+commit. What they return are frozen records, which outlive the session.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.orm import Session
+
+from catalog.database import check_schema, open_engine, upgrade
+from catalog.settings import Settings
+
+__all__ = ["Catalog", "Session", "Settings", "upgrade"]
+
+
+class Catalog:
+    """The open database: hands out transactions.
+
+    Args:
+        where: the settings of the installation, or the SQLAlchemy URL itself.
+
+    Raises:
+        OutdatedSchemaError: the database is not at the newest schema; `upgrade(url)` or `condu migrate` helps.
+    """
+
+    def __init__(self, where: Settings | str) -> None:
+        self.url = where if isinstance(where, str) else where.catalog_url
+        self._writing = open_engine(self.url)
+        # One pool, two ways to begin: a reader must not wait for the lock that writers take.
+        self._reading = self._writing.execution_options(condu_begin="DEFERRED")
+        check_schema(self._reading)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that may write; committed at the end of the block, rolled back when the block raises."""
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session that only reads, all of it from one moment; never waits for a writer, never committed."""
+        with Session(self._reading, expire_on_commit=False) as session:
+            yield session
+
+    def close(self) -> None:
+        """Gives the connections back; the catalog cannot be used afterwards."""
+        self._writing.dispose()

@@ -1,0 +1,53 @@
+"""What can go wrong in the catalog.
+
+CatalogError
+├── AlreadyExistsError   the name is taken
+├── NoSuchRowError       nothing of that name
+├── StillInUseError      it cannot go (or start) while something else needs it
+├── InvalidNameError     a base, model or task may not be called that
+├── RollbackError        the head cannot move there
+├── DatasetGoneError     the data set was known, but its bytes were released
+├── StaleHeadError       the head moved since the work began: do the work again on the new head
+├── StaleAttemptError    another attempt owns the job now: stop and change nothing
+└── OutdatedSchemaError  the database was written by another version of condu
+"""
+
+
+class CatalogError(Exception):
+    """Any failure of the catalog that a caller can do something about."""
+
+
+class AlreadyExistsError(CatalogError):
+    """The name is taken."""
+
+
+class NoSuchRowError(CatalogError):
+    """Nothing of that name is in the catalog."""
+
+
+class StillInUseError(CatalogError):
+    """It cannot be removed or started while something else needs it."""
+
+
+class InvalidNameError(CatalogError):
+    """A base, model or task may not be called that."""
+
+
+class RollbackError(CatalogError):
+    """The head cannot be moved to that revision."""
+
+
+class DatasetGoneError(CatalogError):
+    """The data set is known, but its bytes were released after a job or expired."""
+
+
+class StaleHeadError(CatalogError):
+    """The head of the model moved since the work began; fold again on the new head."""
+
+
+class StaleAttemptError(CatalogError):
+    """Another attempt owns the job by now; this one must stop and change nothing."""
+
+
+class OutdatedSchemaError(CatalogError):
+    """The database is not at the schema that this version of condu writes."""

@@ -1,0 +1,227 @@
+"""The tables of the catalog, as SQLAlchemy maps them; `migrations/` builds them.
+
+Rows are named after what they hold with `Row` behind it, so that `BaseRow` (a pre-trained model's row) is not
+taken for SQLAlchemy's declarative base. The rooms above see the frozen records of the other modules instead.
+The job engine's own tables live in the same database and are no part of this metadata.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from catalog.clock import UtcTime, now
+
+# Constraints need names, or Alembic could never change them (SQLite's batch mode finds them by name).
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class CatalogTable(DeclarativeBase):
+    """What every table of the catalog inherits."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: UtcTime(),
+        dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
+    }
+
+
+class BlobRow(CatalogTable):
+    """A blob that some row names: what it is and how large; the bytes are in the store."""
+
+    __tablename__ = "blobs"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int]
+    kind: Mapped[str]
+
+
+class BaseRow(CatalogTable):
+    """A pre-trained model."""
+
+    __tablename__ = "bases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    architecture: Mapped[str | None]
+    config: Mapped[dict[str, Any]]
+    preprocessing: Mapped[dict[str, Any]]
+    digest: Mapped[str] = mapped_column(index=True)
+    layout: Mapped[str]
+    num_parameters: Mapped[int]
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ModelRow(CatalogTable):
+    """A named base plus all it has learned."""
+
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    base: Mapped[str] = mapped_column(ForeignKey("bases.name"), index=True)
+    tuning: Mapped[str]
+    fusion: Mapped[str]
+    rescaler_norm: Mapped[str]
+    unified_dtype: Mapped[str]
+    # No foreign key: revisions point at models already, and SQLite cannot add the second half of a circle.
+    head_revision: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class RevisionRow(CatalogTable):
+    """The immutable state of a model after a fusion or a removal; never deleted while its model lives."""
+
+    __tablename__ = "revisions"
+    __table_args__ = (ForeignKeyConstraint(["model", "parent"], ["revisions.model", "revisions.number"]),)
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    parent: Mapped[int | None]
+    manifest: Mapped[str]
+    # Unique: a job publishes once, whatever happens to its worker.
+    job_id: Mapped[str | None] = mapped_column(unique=True)
+    cause: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expired_at: Mapped[datetime | None]
+
+
+class TaskRow(CatalogTable):
+    """A named set of classes that a model learned, once per learning."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (UniqueConstraint("model", "name", "revision_learned"),)
+
+    task_key: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name", ondelete="CASCADE"))
+    name: Mapped[str]
+    revision_learned: Mapped[int]
+    classes: Mapped[list[str]]
+    templates: Mapped[list[str]]
+    l1_norm: Mapped[float]
+    num_train: Mapped[int]
+    num_test: Mapped[int]
+    images_skipped: Mapped[int]
+    accuracy_individual: Mapped[float | None]
+    accuracy_expert: Mapped[float | None]
+    accuracy_base: Mapped[float | None]
+    dataset: Mapped[str | None]
+    checkpoint: Mapped[str | None]
+    training: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class TriggerRow(CatalogTable):
+    """What a task is in one revision: its mask and rescaler, and how faithful its expert is."""
+
+    __tablename__ = "triggers"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["model", "revision"], ["revisions.model", "revisions.number"], ondelete="CASCADE"
+        ),
+    )
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    task_key: Mapped[int] = mapped_column(ForeignKey("tasks.task_key", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int]
+    mask: Mapped[str]
+    size_bytes: Mapped[int]
+    rescaler: Mapped[float]
+    density: Mapped[float]
+    bits_cleared: Mapped[int]
+    relative_l2: Mapped[float]
+    cosine: Mapped[float]
+    reference: Mapped[str]
+
+
+class PrototypeRow(CatalogTable):
+    """The prototypes of a learned task."""
+
+    __tablename__ = "prototypes"
+
+    task_key: Mapped[int] = mapped_column(ForeignKey("tasks.task_key", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[str]
+    size_bytes: Mapped[int]
+
+
+class DatasetRow(CatalogTable):
+    """An uploaded archive of images; the row outlives the bytes, which go once they are used."""
+
+    __tablename__ = "datasets"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    format: Mapped[str]
+    classes: Mapped[list[str]]
+    num_images: Mapped[int]
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    is_kept: Mapped[bool] = mapped_column(default=False)
+    released_at: Mapped[datetime | None]
+
+
+class JobRow(CatalogTable):
+    """Something that takes long: one task to be learned."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="state"),
+        Index(None, "model", "created_at"),
+        Index(None, "state", "worker"),
+    )
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    model: Mapped[str]
+    task: Mapped[str]
+    state: Mapped[str] = mapped_column(default="queued")
+    # The fence: one more at every start, never less. A start that a stopping worker gave back is in
+    # num_releases, so that it does not count against the cap.
+    attempt: Mapped[int] = mapped_column(default=0)
+    num_releases: Mapped[int] = mapped_column(default=0)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    worker: Mapped[str | None]
+    request: Mapped[dict[str, Any]]
+    dataset: Mapped[str | None]
+    checkpoint: Mapped[str | None]
+    progress: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobEventRow(CatalogTable):
+    """Something that a job said; `seq` counts from 1 within a job and is what a follower resumes at."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(default=now())
+    kind: Mapped[str]
+    body: Mapped[dict[str, Any]]
+
+
+class WorkerRow(CatalogTable):
+    """A worker process and its lease; one row a process start, gone when the worker is."""
+
+    __tablename__ = "workers"
+
+    worker_id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    # A pid is used again after a restart; with the kernel's start time of the process it is unique on a host.
+    pid_started: Mapped[str]
+    device: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(default=now())
+    beat_at: Mapped[datetime] = mapped_column(default=now())
+    lease_s: Mapped[float]

@@ -1,0 +1,18 @@
+"""Archives of labelled images: inspect one without unpacking it, unpack it safely, index it, split it."""
+
+from imagesets.archive import ArchiveSummary, inspect_archive, unpack_archive
+from imagesets.errors import ImagesetError, InvalidArchiveError
+from imagesets.index import ImageIndex, ImageRef, split
+from imagesets.limits import ArchiveLimits
+
+__all__ = [
+    "ArchiveLimits",
+    "ArchiveSummary",
+    "ImageIndex",
+    "ImageRef",
+    "ImagesetError",
+    "InvalidArchiveError",
+    "inspect_archive",
+    "split",
+    "unpack_archive",
+]

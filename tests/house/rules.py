@@ -35,7 +35,6 @@ SYNONYMS = {
     "task_vector": "delta",
     "merged": "unified",
     "artifact": "blob",
-    "artefact": "blob",
     "scaler": "rescaler",
     "finetune": "fine_tune",
     "shasum": "digest",

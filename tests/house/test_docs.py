@@ -3,13 +3,30 @@
 import re
 
 import pytest
+from typer.main import get_command
 
+from api.app import create_app
+from api.errors import PROBLEMS
 from catalog.settings import Settings
+from catalog.training_options import TrainingOptions
+from cli.exit_codes import MEANINGS
+from cli.main import app as condu
 from tests.house.sources import ROOT, text_files
 
 DOCS = ROOT / "docs"
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 PARTS_OF_A_DECISION = ("## Context", "## Decision", "## Consequences", "## Alternatives")
+
+
+def _commands(command, name):
+    if not hasattr(command, "commands"):
+        return [name]
+    return [
+        line
+        for word, inner in command.commands.items()
+        if not inner.hidden
+        for line in _commands(inner, f"{name} {word}")
+    ]
 
 
 def _markdown():
@@ -26,6 +43,56 @@ def test_the_operations_page_names_no_setting_that_does_not_exist():
     named = set(re.findall(r"CONDU_([A-Z_]+[A-Z])", (DOCS / "operations.md").read_text()))
 
     assert named <= {name.upper() for name in Settings.model_fields}
+
+
+def test_every_route_stands_in_the_api_page(tmp_path):
+    page = (DOCS / "api.md").read_text()
+    paths = create_app(Settings(data=tmp_path)).openapi()["paths"]
+    routes = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
+
+    assert routes
+    assert not [route for route in routes if f"`{route}`" not in page]
+
+
+def test_the_api_page_names_no_route_that_does_not_exist(tmp_path):
+    paths = create_app(Settings(data=tmp_path)).openapi()["paths"]
+    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+
+    named = re.findall(r"`((?:GET|PUT|POST|DELETE) /v1/[^`?]*)`", (DOCS / "api.md").read_text())
+
+    assert named
+    assert not set(named) - routes
+
+
+def test_every_training_option_stands_in_the_api_page():
+    page = (DOCS / "api.md").read_text()
+
+    assert not [name for name in TrainingOptions.model_fields if f"| `{name}` |" not in page]
+
+
+def test_every_problem_stands_in_the_errors_page_with_its_status():
+    page = (DOCS / "errors.md").read_text()
+
+    assert not [kind.slug for kind in PROBLEMS.values() if f"| `{kind.slug}` | {kind.status} |" not in page]
+
+
+def test_the_errors_page_names_no_problem_that_does_not_exist():
+    named = re.findall(r"^\| `([a-z-]+)` \| \d{3} \|", (DOCS / "errors.md").read_text(), re.MULTILINE)
+
+    assert len(named) == len(set(named))
+    assert not set(named) - {kind.slug for kind in PROBLEMS.values()}
+
+
+def test_every_command_stands_in_the_cli_page():
+    page = (DOCS / "cli.md").read_text()
+
+    assert not [command for command in _commands(get_command(condu), "condu") if f"`{command}" not in page]
+
+
+def test_the_cli_page_explains_every_exit_code():
+    page = (DOCS / "cli.md").read_text()
+
+    assert not [code for code in MEANINGS if f"| {code.value} |" not in page]
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=lambda path: path.stem)

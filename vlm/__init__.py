@@ -1,0 +1,1 @@
+"""The one place that knows CLIP: architectures, preprocessing, features, experts, prediction."""

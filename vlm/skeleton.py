@@ -1,0 +1,96 @@
+"""The module tree of an architecture without weights: parameters on the meta device, computed buffers real.
+
+Building under `torch.device("meta")` would do for the parameters, but leaves every non-persistent buffer (attention
+masks, relative positions, rotary tables) without values that no checkpoint brings, and breaks towers that compute with
+numbers while they are built. So the tree is built on the CPU, and each parameter goes to meta as it is registered.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
+from typing import Any
+
+import torch
+from open_clip import CLIP, CoCa, CustomTextCLIP
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from vlm.errors import UnknownArchitectureError
+
+_BUILD_LOCK = threading.Lock()
+"""Two requests for a new architecture build it once."""
+
+
+def skeleton(config: dict[str, Any]) -> nn.Module:
+    """A fresh module tree for the config, in eval mode: parameters on meta, buffers on the CPU.
+
+    Raises:
+        UnknownArchitectureError: open_clip refuses the config.
+    """
+    buildable = {key: value for key, value in config.items() if key != "preprocess_cfg"}
+    with _BUILD_LOCK:
+        pristine = _pristine_skeleton(json.dumps(buildable, sort_keys=True))
+    return deepcopy(pristine)
+
+
+@lru_cache(maxsize=8)
+def _pristine_skeleton(config_json: str) -> nn.Module:
+    config = json.loads(config_json)
+    try:
+        # Towers draw random values while they are built; a training in this process must not see that.
+        with torch.random.fork_rng(devices=[]):
+            return _build(config).eval()
+    except Exception as error:  # open_clip and timm raise whatever an impossible value leads to
+        raise UnknownArchitectureError(
+            f"open_clip cannot build this config ({type(error).__name__}: {error}); compare it with the one of a "
+            "built-in architecture"
+        ) from error
+
+
+def _build(config: dict[str, Any]) -> nn.Module:
+    try:
+        with _parameters_on_meta():
+            return _construct(config)
+    except RuntimeError as error:
+        if "meta" not in str(error):
+            raise
+    # Hybrid towers (ViTamin, MobileCLIP-B) run themselves once to learn a shape: they need real weights to be built.
+    model = _construct(config)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            module.register_parameter(name, _on_meta(parameter))
+    return model
+
+
+def _construct(config: dict[str, Any]) -> nn.Module:
+    arguments = deepcopy(config)
+    if not arguments.pop("custom_text", False):
+        arguments.pop("multimodal_cfg", None)
+        return CLIP(**arguments)  # type: ignore[no-any-return]
+    if "multimodal_cfg" in arguments:
+        return CoCa(**arguments)  # type: ignore[no-any-return]
+    return CustomTextCLIP(**arguments)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Parameters that this thread registers lose their values; other threads' are left alone, though the hook is global."""
+    builder = threading.get_ident()
+
+    def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta or threading.get_ident() != builder:
+            return None
+        return _on_meta(parameter)
+
+    handle = register_module_parameter_registration_hook(to_meta)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _on_meta(parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)

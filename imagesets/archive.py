@@ -1,6 +1,7 @@
-"""Inspect an archive of images without writing anything; unpack one so that it can be done again after a crash.
+"""Inspect an archive of images without writing; unpack one so that it can be done again after a crash.
 
-No name of the archive ever becomes a path: images are written under numbers, and the index remembers what they were called.
+No name of the archive ever becomes a path: images are written under numbers, and the index remembers what
+they were called.
 """
 
 import errno
@@ -59,12 +60,13 @@ def unpack_archive(
     path: Path,
     into: Path,
     limits: ArchiveLimits | None = None,
+    *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageIndex:
     """The index of the archive's images, unpacked into the folder.
 
-    Killed and called again, it goes on where it stopped; called once more after that, it reads the index it left. Each
-    image is written to a temporary name and renamed. Memory stays at one chunk plus the names.
+    Killed and called again, it goes on where it stopped; called once more after that, it reads the index it
+    left. Each image is written to a temporary name and renamed. Memory stays at one chunk plus the names.
 
     Args:
         path: The archive, unchanged between calls with the same folder.

@@ -1,7 +1,7 @@
 """What can go wrong with an archive of images.
 
 ImagesetError
-└── InvalidArchiveError    the archive is malformed, hostile, or holds no image set (names the member and the remedy)
+└── InvalidArchiveError    malformed, hostile, or no image set (names the member and the remedy)
 """
 
 
@@ -13,7 +13,8 @@ class InvalidArchiveError(ImagesetError):
     """The archive cannot be used as an image set.
 
     Attributes:
-        member: The name in the archive (or the line of a table) that is wrong; None when it is the archive itself.
+        member: The name in the archive (or the line of a table) that is wrong; None when it is the archive
+            itself.
         remedy: What the sender can do about it.
     """
 

@@ -64,8 +64,9 @@ def load_index(path: Path) -> ImageIndex:
 def split(index: ImageIndex, *, test_fraction: float, seed: int) -> ImageIndex:
     """The index with a held-out part: the given one where there is one, else a stratified draw.
 
-    A class with two images or more gives at least one and keeps at least one. An image's place in the draw depends on the
-    seed and its name alone, so that the same archive splits alike on every machine and under every Python.
+    A class with two images or more gives at least one and keeps at least one. An image's place in the draw
+    depends on the seed and its name alone, so that the same archive splits alike on every machine and under
+    every Python.
 
     Raises:
         ImagesetError: The fraction is not within [0, 1).

@@ -1,7 +1,8 @@
 """Which class and which split each image of an archive belongs to, told from names and tables alone.
 
-Three layouts: a folder per class; `train/` and `test/` with a folder per class in each; `classes.txt` (a class a line) with
-`labels.csv` (columns path, label and, if wanted, split). All may lie in one wrapping folder.
+Three layouts: a folder per class; `train/` and `test/` with a folder per class in each; `classes.txt` (a
+class a line) with `labels.csv` (columns path, label and, if wanted, split). All may lie in one wrapping
+folder.
 """
 
 import csv
@@ -47,12 +48,17 @@ def read_layout(images: Sequence[str], tables: Mapping[str, bytes], limits: Arch
     """The layout of an archive with these images and these tables (contents by name).
 
     Raises:
-        InvalidArchiveError: No images, fewer than two classes, no known layout, or tables that contradict the files.
+        InvalidArchiveError: No images, fewer than two classes, no known layout, or tables that contradict the
+            files.
     """
     if not images:
         raise InvalidArchiveError("the archive holds no images (.jpg .jpeg .png .webp)", remedy=LAYOUTS)
     names = [name for name in tables if name.rsplit("/", 1)[-1] == "labels.csv" and name.count("/") <= 1]
-    layout = _by_table(images, tables, sorted(names, key=len)[0], limits) if names else _by_folder(images)
+    layout = (
+        _by_table(images, tables, csv_name=min(names, key=len), limits=limits)
+        if names
+        else _by_folder(images)
+    )
     _check_classes(layout, limits)
     return layout
 
@@ -74,7 +80,7 @@ def _check_classes(layout: Layout, limits: ArchiveLimits) -> None:
             )
 
 
-# ------------------------------------------------------------------------------------------------------------- folders
+# ---------------------------------------------------------------------------------------------------- folders
 
 
 def _by_folder(images: Sequence[str]) -> Layout:
@@ -113,11 +119,11 @@ def _check_same_class(folders: Mapping[str, str]) -> None:
         by_class[label] = folder
 
 
-# -------------------------------------------------------------------------------------------------------------- tables
+# ----------------------------------------------------------------------------------------------------- tables
 
 
 def _by_table(
-    images: Sequence[str], tables: Mapping[str, bytes], csv_name: str, limits: ArchiveLimits
+    images: Sequence[str], tables: Mapping[str, bytes], *, csv_name: str, limits: ArchiveLimits
 ) -> Layout:
     prefix = csv_name.removesuffix("labels.csv")
     list_name = f"{prefix}classes.txt"

@@ -11,8 +11,8 @@ class ArchiveLimits:
         max_members: Entries of any kind.
         max_total_bytes: All files together, unpacked.
         max_member_bytes: One file, unpacked.
-        max_ratio: Unpacked bytes over archive bytes. JPEG, PNG and WEBP hardly shrink, so a real set stays near 1 (tiny
-            images in a gzipped tar reach about 10, because of tar's padding).
+        max_ratio: Unpacked bytes over archive bytes. JPEG, PNG and WEBP hardly shrink, so a real set stays
+            near 1 (tiny images in a gzipped tar reach about 10, because of tar's padding).
         ratio_floor_bytes: Below this many unpacked bytes the ratio is not looked at.
         max_name_bytes: A member's whole path, UTF-8.
         max_part_bytes: One component of a path, UTF-8.

@@ -3,15 +3,14 @@
 Nothing here writes. tar and zip come out alike, so that everything after this file knows one kind of archive.
 """
 
-import contextlib
 import gzip
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -26,7 +25,8 @@ ArchiveFormat = Literal["tar", "tar.gz", "zip"]
 CHUNK_BYTES = 256 << 10
 REPACK = "pack the images again as tar, tar.gz or zip and send the archive anew"
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, struct.error)
-"""What the standard library raises for malformed archives; anything else from it is caught as well, see `walk`."""
+"""What the standard library raises for malformed archives; anything else from it is caught as well, see
+`walk`."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,16 @@ def archive_format(path: Path) -> ArchiveFormat:
 def walk(path: Path, limits: ArchiveLimits) -> Iterator[Member]:
     """Every regular file of the archive, in its order, under its clean name.
 
-    Folders are passed over. The bounds on number, size and compression hold while walking: a bomb is noticed after
-    `max_ratio` times the archive's own bytes at the latest, and memory stays at a chunk plus the names.
+    Folders are passed over. The bounds on number, size and compression hold while walking: a bomb is noticed
+    after `max_ratio` times the archive's own bytes at the latest, and memory stays at a chunk plus the names.
 
     Raises:
         InvalidArchiveError: The archive is truncated, corrupt or hostile.
     """
     form = archive_format(path)
-    members = _walk_zip(path, limits) if form == "zip" else _walk_tar(path, limits, gzipped=form == "tar.gz")
-    with _named(None), contextlib.closing(members):
+    gzipped = form == "tar.gz"
+    members = _walk_zip(path, limits) if form == "zip" else _walk_tar(path, limits, gzipped=gzipped)
+    with _named(None), closing(members):
         yield from _within_limits(members, path.stat().st_size, limits)
 
 
@@ -115,7 +116,7 @@ def _check_count(count: int, limits: ArchiveLimits) -> None:
         raise InvalidArchiveError(reason, remedy="send fewer files")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _named(member: str | None) -> Iterator[None]:
     """Foreign errors leave as InvalidArchiveError; the disk's own (OSError) leave as they are."""
     try:
@@ -127,16 +128,16 @@ def _named(member: str | None) -> Iterator[None]:
             f"the archive is cut short or corrupt ({error})", remedy=REPACK, member=member
         ) from error
     except (ValueError, OverflowError, RecursionError, NotImplementedError, RuntimeError) as error:
-        # tarfile and zipfile leak these for odd headers (negative sizes, pax records in pax records, unknown methods).
+        # tarfile and zipfile leak these for odd headers: negative sizes, pax records in pax records, …
         reason = f"the archive is malformed ({type(error).__name__}: {error})"
         raise InvalidArchiveError(reason, remedy=REPACK, member=member) from error
 
 
-# ---------------------------------------------------------------------------------------------------------------- tar
+# -------------------------------------------------------------------------------------------------------- tar
 
 
 def _is_old_tar(head: bytes) -> bool:
-    """A tar header from before ustar has no magic; its checksum is looked at instead. All zeros is a tar of nothing."""
+    """Whether a block without magic is a tar header by its checksum, or all zeros: a tar of nothing."""
     if len(head) == tarfile.BLOCKSIZE and not any(head):
         return True
     try:
@@ -146,23 +147,21 @@ def _is_old_tar(head: bytes) -> bool:
     return True
 
 
-def _walk_tar(path: Path, limits: ArchiveLimits, *, gzipped: bool) -> Iterator[Member]:
+def _walk_tar(path: Path, limits: ArchiveLimits, *, gzipped: bool) -> Generator[Member]:
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
-        file: IO[bytes] = raw
-        if gzipped:
-            file = stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
+        file = stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb")) if gzipped else raw
         archive_bytes = path.stat().st_size
-        # tarfile reads a pax header in one piece, however long it says it is: the reader refuses reads over 1 MiB.
+        # tarfile reads a pax header in one piece, however long it says it is.
         reader = GuardedReader(
             file, max_read=1 << 20, check=lambda position: check_total(position, archive_bytes, limits)
         )
-        tar = stack.enter_context(tarfile.TarFile(fileobj=reader, mode="r"))  # type: ignore[arg-type]
+        tar = stack.enter_context(tarfile.TarFile(fileobj=reader, mode="r"))
         count = 0
         while (info := tar.next()) is not None:
             count += 1
             _check_count(count, limits)
-            tar.members.clear()  # or tarfile keeps a record of every member it ever saw
+            tar.members.clear()  # type: ignore[attr-defined] # else a record of every member stays
             name = _checked_tar_name(info, limits)
             if info.isreg() and name:
                 stream = tar.extractfile(info)
@@ -194,15 +193,15 @@ def _checked_tar_name(info: tarfile.TarInfo, limits: ArchiveLimits) -> str:
     return name
 
 
-# ---------------------------------------------------------------------------------------------------------------- zip
+# -------------------------------------------------------------------------------------------------------- zip
 
 
-def _walk_zip(path: Path, limits: ArchiveLimits) -> Iterator[Member]:
-    # zipfile reads the whole directory of the archive at once: 160 bytes a member is a usual entry with some reserve.
+def _walk_zip(path: Path, limits: ArchiveLimits) -> Generator[Member]:
+    # zipfile reads the whole directory of the archive at once: a usual entry has 120 bytes.
     max_read = max(1 << 20, 160 * limits.max_members)
     with path.open("rb") as raw:
         reader = GuardedReader(raw, max_read=max_read)
-        with zipfile.ZipFile(reader) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(reader) as archive:
             infos = archive.infolist()
             _check_count(len(infos), limits)
             for info in infos:

@@ -35,7 +35,7 @@ def clean_name(raw: str, limits: ArchiveLimits) -> str:
     name = "/".join(parts)
     too_long = len(name.encode()) > limits.max_name_bytes
     if too_long or any(len(part.encode()) > limits.max_part_bytes for part in parts):
-        reason = f"the name is longer than {limits.max_name_bytes} bytes, or {limits.max_part_bytes} between two slashes"
+        reason = f"the name is longer than {limits.max_name_bytes} bytes ({limits.max_part_bytes} a folder)"
         raise InvalidArchiveError(reason, remedy="shorten it", member=raw)
     return name
 

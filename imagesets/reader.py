@@ -2,22 +2,31 @@
 
 import io
 from collections.abc import Callable
-from typing import IO
+from typing import Protocol
 
 from imagesets.errors import InvalidArchiveError
 
 
-class GuardedReader(io.RawIOBase):
-    """A read-only view of a file: refuses single reads over `max_read`, and tells `check` how far reading came.
+class Binary(Protocol):
+    """What a file must be able to do to be guarded."""
 
-    The standard library's archive readers ask for as many bytes as a header says; a header of 40 bytes can say 10 GiB.
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+class GuardedReader(io.RawIOBase):
+    """A read-only view of a file that refuses single reads over `max_read` and tells `check` how far it is.
+
+    The standard library's archive readers ask for as many bytes as a header says; a header of 40 bytes can
+    say 10 GiB.
 
     Attributes:
         last_read: The bytes of the newest read.
     """
 
     def __init__(
-        self, file: IO[bytes], *, max_read: int, check: Callable[[int], None] = lambda _position: None
+        self, file: Binary, *, max_read: int, check: Callable[[int], None] = lambda _position: None
     ) -> None:
         self._file = file
         self._max_read = max_read
@@ -33,7 +42,7 @@ class GuardedReader(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes; reading on to the end counts as a read over the limit, where so much is left."""
+        """Up to `size` bytes; to the end counts as a read over the limit, where that much is left."""
         wanted = self._max_read + 1 if size is None or size < 0 else size
         if wanted > self._max_read and size is not None and size >= 0:
             raise InvalidArchiveError(

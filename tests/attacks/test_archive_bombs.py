@@ -17,34 +17,29 @@ ZEROS = bytes(24 << 20)
 
 @pytest.mark.parametrize("write", [write_zip, lambda path, members: write_tar(path, members, mode="w:gz")])
 def test_a_bomb_by_ratio_is_refused(tmp_path, write):
-    refused(
-        write(tmp_path / "a", two_classes() | {"cat/bomb.png": ZEROS}), tmp_path, "100 times its own size"
+    assert "100 times its own size" in refused(
+        write(tmp_path / "a", two_classes() | {"cat/bomb.png": ZEROS}), tmp_path
     )
 
 
 @pytest.mark.parametrize("write", [write_zip, lambda path, members: write_tar(path, members, mode="w:gz")])
 def test_a_bomb_in_a_file_that_nobody_wants_is_refused_too(tmp_path, write):
-    refused(
-        write(tmp_path / "a", two_classes() | {".hidden/notes.txt": ZEROS}),
-        tmp_path,
-        "100 times its own size",
+    assert "100 times its own size" in refused(
+        write(tmp_path / "a", two_classes() | {".hidden/notes.txt": ZEROS}), tmp_path
     )
 
 
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_a_bomb_by_total_bytes_is_refused(tmp_path, write):
     path = write(tmp_path / "a", two_classes(3))
-    refused(path, tmp_path, "unpacks to more than 800 bytes", ArchiveLimits(max_total_bytes=800))
+    assert "unpacks to more than 800 bytes" in refused(path, tmp_path, ArchiveLimits(max_total_bytes=800))
 
 
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_one_file_over_its_limit_is_refused_by_name(tmp_path, write):
     path = write(tmp_path / "a", two_classes() | {"cat/large.png": bytes(5000)})
-    refused(
-        path,
-        tmp_path,
-        "'cat/large.png': unpacks to 5000 bytes, more than 4999",
-        ArchiveLimits(max_member_bytes=4999),
+    assert "'cat/large.png': unpacks to 5000 bytes, more than 4999" in refused(
+        path, tmp_path, ArchiveLimits(max_member_bytes=4999)
     )
 
 
@@ -59,7 +54,7 @@ def test_zip_entries_that_share_the_same_bytes_are_refused(tmp_path):
             for field in ("compress_type", "CRC", "compress_size", "file_size", "header_offset"):
                 setattr(twin, field, getattr(first, field))
             archive.filelist.append(twin)
-    refused(path, tmp_path, "")
+    assert "cut short or corrupt" in refused(path, tmp_path)
 
 
 def test_a_compressed_tar_is_refused_while_it_unpacks_and_memory_stays_small(tmp_path):
@@ -71,9 +66,11 @@ def test_a_compressed_tar_is_refused_while_it_unpacks_and_memory_stays_small(tmp
         for _ in range(32):
             file.write(bytes(1 << 20))
     tracemalloc.start()
-    refused(path, tmp_path, "more than", ArchiveLimits(max_member_bytes=1 << 50, max_total_bytes=16 << 20))
-    refused(
-        path, tmp_path, "times its own size", ArchiveLimits(max_member_bytes=1 << 50, max_total_bytes=1 << 60)
+    assert "more than" in refused(
+        path, tmp_path, ArchiveLimits(max_member_bytes=1 << 50, max_total_bytes=16 << 20)
+    )
+    assert "times its own size" in refused(
+        path, tmp_path, ArchiveLimits(max_member_bytes=1 << 50, max_total_bytes=1 << 60)
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -84,16 +81,13 @@ def test_a_bomb_behind_the_end_mark_is_refused(tmp_path):
     plain = write_tar(tmp_path / "plain", two_classes()).read_bytes()
     (tmp_path / "plain").unlink()
     (tmp_path / "a").write_bytes(gzip.compress(plain + ZEROS))
-    refused(tmp_path / "a", tmp_path, "100 times its own size")
+    assert "100 times its own size" in refused(tmp_path / "a", tmp_path)
 
 
 def test_a_table_over_its_limit_is_refused(tmp_path):
     members = two_classes() | {"labels.csv": b"path,label\n" * 100, "classes.txt": b"cat\n"}
-    refused(
-        write_zip(tmp_path / "a", members),
-        tmp_path,
-        "'labels.csv': the table has",
-        ArchiveLimits(max_table_bytes=1000),
+    assert "'labels.csv': the table has" in refused(
+        write_zip(tmp_path / "a", members), tmp_path, ArchiveLimits(max_table_bytes=1000)
     )
 
 

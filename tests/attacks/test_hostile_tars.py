@@ -19,19 +19,16 @@ def header(name: str, kind: bytes = tarfile.REGTYPE, linkname: str = "") -> tarf
     return info
 
 
-def refused(
-    path: Path, tmp_path: Path, reason: str, limits: ArchiveLimits | None = None
-) -> InvalidArchiveError:
-    """Both ways in refuse the archive, and nothing is written anywhere."""
+def refused(path: Path, tmp_path: Path, limits: ArchiveLimits | None = None) -> str:
+    """What both ways in say when they refuse the archive, after a look that nothing was written anywhere."""
     before = files_under(tmp_path)
     with pytest.raises(InvalidArchiveError) as caught:
         unpack_archive(path, tmp_path / "deep" / "out", limits)
     with pytest.raises(InvalidArchiveError):
         inspect_archive(path, limits)
-    assert reason in str(caught.value), str(caught.value)
     assert caught.value.remedy in str(caught.value)
     assert files_under(tmp_path) == before
-    return caught.value
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -61,23 +58,23 @@ def refused(
 )
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_hostile_member_is_refused_by_name(tmp_path, info, reason, mode):
-    refused(write_tar(tmp_path / "a", two_classes(), extra=[info], mode=mode), tmp_path, reason)
+    assert reason in refused(write_tar(tmp_path / "a", two_classes(), extra=[info], mode=mode), tmp_path)
 
 
 def test_more_members_than_allowed_are_refused(tmp_path):
     path = write_tar(tmp_path / "a", two_classes(5))
-    refused(path, tmp_path, "more than 9 members", ArchiveLimits(max_members=9))
+    assert "more than 9 members" in refused(path, tmp_path, ArchiveLimits(max_members=9))
     assert inspect_archive(path, ArchiveLimits(max_members=10)).num_images == 10
 
 
-@pytest.mark.parametrize("keep", [1, 511, 512, 700, 1024, 5000])
+@pytest.mark.parametrize("keep", [5, 511, 512, 700, 1024, 5000])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_a_truncated_tar_is_refused_wherever_it_is_cut(tmp_path, keep, mode):
     path = write_tar(tmp_path / "a", two_classes(8), mode=mode)
     content = path.read_bytes()
     assert len(content) > keep or mode == "w:gz"
     path.write_bytes(content[: min(keep, len(content) - 9)])
-    refused(path, tmp_path, "")
+    assert any(words in refused(path, tmp_path) for words in ("cut short", "neither a tar"))
 
 
 def test_a_tar_cut_between_two_members_is_not_taken_for_a_shorter_one(tmp_path):
@@ -85,7 +82,7 @@ def test_a_tar_cut_between_two_members_is_not_taken_for_a_shorter_one(tmp_path):
     with tarfile.open(path) as tar:
         last = tar.getmembers()[-1].offset
     path.write_bytes(path.read_bytes()[:last])
-    refused(path, tmp_path, "stops without its end mark")
+    assert "stops without its end mark" in refused(path, tmp_path)
 
 
 def test_garbage_after_good_members_is_not_taken_for_the_end(tmp_path):
@@ -95,7 +92,7 @@ def test_garbage_after_good_members_is_not_taken_for_the_end(tmp_path):
         last = tar.getmembers()[-1].offset
     content[last : last + 512] = b"\xaa" * 512
     path.write_bytes(content)
-    refused(path, tmp_path, "stops without its end mark")
+    assert "stops without its end mark" in refused(path, tmp_path)
 
 
 def test_a_gzip_whose_checksum_disagrees_is_refused(tmp_path):
@@ -103,7 +100,7 @@ def test_a_gzip_whose_checksum_disagrees_is_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[-6] ^= 0xFF
     path.write_bytes(content)
-    refused(path, tmp_path, "cut short or corrupt")
+    assert "cut short or corrupt" in refused(path, tmp_path)
 
 
 def test_a_pax_header_that_says_it_is_huge_is_not_read_into_memory(tmp_path):
@@ -112,7 +109,7 @@ def test_a_pax_header_that_says_it_is_huge_is_not_read_into_memory(tmp_path):
     path = tmp_path / "a"
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(info)
-    refused(path, tmp_path, "bytes at once")
+    assert "bytes at once" in refused(path, tmp_path)
 
 
 def test_a_thousand_nested_pax_headers_are_refused_and_do_not_overflow_the_stack(tmp_path):
@@ -122,7 +119,7 @@ def test_a_thousand_nested_pax_headers_are_refused_and_do_not_overflow_the_stack
     path = tmp_path / "a"
     path.write_bytes(block * 3000 + write_tar(tmp_path / "b", two_classes()).read_bytes())
     (tmp_path / "b").unlink()
-    refused(path, tmp_path, "malformed")
+    assert "malformed" in refused(path, tmp_path)
 
 
 def test_a_sparse_file_is_refused(tmp_path):
@@ -131,23 +128,24 @@ def test_a_sparse_file_is_refused(tmp_path):
     path = tmp_path / "a"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(info)
-    refused(path, tmp_path, "neither a plain file")
+    assert "neither a plain file" in refused(path, tmp_path)
 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        b"not an archive",
-        gzip.compress(b"not a tar"),
-        b"BZh91AY&SY" + bytes(600),
-        b"\x80\x04]" + bytes(600),
-    ],
-    ids=["empty", "text", "gzipped text", "bzip2", "pickle"],
+    [b"not an archive", b"BZh91AY&SY" + bytes(600), b"\x80\x04]" + bytes(600), bytes(100)],
+    ids=["text", "bzip2", "pickle", "zeros"],
 )
 def test_what_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
-    refused(tmp_path / "a", tmp_path, "")
+    assert "neither a tar, a gzipped tar nor a zip" in refused(tmp_path / "a", tmp_path)
+
+
+def test_an_empty_file_and_a_gzip_of_something_else_are_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    assert "is empty (0 bytes)" in refused(tmp_path / "a", tmp_path)
+    (tmp_path / "a").write_bytes(gzip.compress(b"not a tar"))
+    assert "cut short or corrupt" in refused(tmp_path / "a", tmp_path)
 
 
 def test_names_never_become_paths(tmp_path):

@@ -39,7 +39,7 @@ def entry(
     ids=lambda value: value if isinstance(value, str) else value.filename[:30],
 )
 def test_a_hostile_member_is_refused_by_name(tmp_path, info, reason):
-    refused(write_zip(tmp_path / "a", two_classes(), extra=[(info, b"x")]), tmp_path, reason)
+    assert reason in refused(write_zip(tmp_path / "a", two_classes(), extra=[(info, b"x")]), tmp_path)
 
 
 def edited(path: Path, offset: int, value: int) -> Path:
@@ -54,31 +54,28 @@ def edited(path: Path, offset: int, value: int) -> Path:
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):
-    refused(
-        edited(write_zip(tmp_path / "a", two_classes()), 8, 1),
-        tmp_path,
-        "'cat/0.png': the member is encrypted",
+    assert "'cat/0.png': the member is encrypted" in refused(
+        edited(write_zip(tmp_path / "a", two_classes()), 8, 1), tmp_path
     )
 
 
 def test_a_name_that_goes_on_after_a_zero_byte_is_refused(tmp_path):
     path = write_zip(tmp_path / "a", two_classes() | {"cat/x.pngZ.sh": b"x"})
     path.write_bytes(path.read_bytes().replace(b"cat/x.pngZ.sh", b"cat/x.png\0.sh"))
-    refused(path, tmp_path, "control or undecodable characters")
+    assert "control or undecodable characters" in refused(path, tmp_path)
 
 
 def test_more_members_than_allowed_are_refused(tmp_path):
-    refused(
-        write_zip(tmp_path / "a", two_classes(5)),
-        tmp_path,
-        "more than 9 members",
-        ArchiveLimits(max_members=9),
+    assert "more than 9 members" in refused(
+        write_zip(tmp_path / "a", two_classes(5)), tmp_path, ArchiveLimits(max_members=9)
     )
 
 
 def test_a_directory_that_is_longer_than_its_members_need_is_not_read(tmp_path):
     members = {f"cat/{'x' * 200}{n}.png": b"" for n in range(5000)}
-    refused(write_zip(tmp_path / "a", members), tmp_path, "", ArchiveLimits(max_members=4000))
+    assert "bytes at once" in refused(
+        write_zip(tmp_path / "a", members), tmp_path, ArchiveLimits(max_members=4000)
+    )
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
@@ -86,7 +83,7 @@ def test_a_truncated_zip_is_refused_wherever_it_is_cut(tmp_path, share):
     path = write_zip(tmp_path / "a", two_classes())
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    refused(path, tmp_path, "cut short or corrupt")
+    assert "cut short or corrupt" in refused(path, tmp_path)
 
 
 def test_a_member_whose_bytes_disagree_with_their_checksum_is_refused_by_name_when_unpacked(tmp_path):

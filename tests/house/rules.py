@@ -30,7 +30,6 @@ CALLS_THAT_TOUCH_THE_DISK = {"open", "np.load", "np.save", "np.memmap", "np.from
 ROOMS_WITHOUT_MOCKS = ("tests/store/", "tests/catalog/", "tests/vlm/", "tests/api/")
 # A synonym that has crept in, and the word of docs/glossary.md that stands for it.
 SYNONYMS = {
-    "snapshot": "revision",
     "taskvector": "delta",
     "task_vector": "delta",
     "merged": "unified",

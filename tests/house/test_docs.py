@@ -11,7 +11,7 @@ from catalog.settings import Settings
 from catalog.training_options import TrainingOptions
 from cli.exit_codes import MEANINGS
 from cli.main import app as condu
-from tests.house.sources import ROOT, text_files
+from tests.house.sources import ROOMS, ROOT, sources, text_files
 
 DOCS = ROOT / "docs"
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
@@ -33,10 +33,29 @@ def _markdown():
     return [(path, text) for path, text in text_files() if path.endswith(".md")]
 
 
-def test_every_setting_stands_in_the_operations_page():
-    page = (DOCS / "operations.md").read_text()
+def shown_default(value):
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if isinstance(value, int) and value >= size and value % size == 0:
+            return f"{value // size} {unit}"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
-    assert not [name for name in Settings.model_fields if f"`CONDU_{name.upper()}`" not in page]
+
+def test_every_setting_stands_in_the_operations_page_with_its_default():
+    page = (DOCS / "operations.md").read_text()
+    rows = [
+        f"| `CONDU_{name.upper()}` | {shown_default(field.default)} |"
+        for name, field in Settings.model_fields.items()
+    ]
+
+    assert not [row for row in rows if row not in page]
+
+
+def test_every_setting_is_read_by_the_code():
+    code = "".join(source.text for source in sources() if source.folder in ROOMS)
+
+    assert not [
+        name for name in Settings.model_fields if not re.search(rf"(?:settings|self)\.{name}\b", code)
+    ]
 
 
 def test_the_operations_page_names_no_setting_that_does_not_exist():

@@ -14,7 +14,7 @@ BROKEN = {
     rules.fusion_touches_no_disk: ("store/fusion/x.py", "open('x')"),
     rules.store_annotations_are_real: ("store/x.py", "from __future__ import annotations"),
     rules.arguments_beyond_the_third_are_named: ("vlm/x.py", "def f(a, b, c, d): ..."),
-    rules.names_are_those_of_the_glossary: ("catalog/x.py", "def save_snapshot(): ..."),
+    rules.names_are_those_of_the_glossary: ("catalog/x.py", "def save_artifact(): ..."),
     rules.signatures_say_whose_id_and_which_data: ("catalog/x.py", "def find(id): ..."),
     rules.test_names_are_sentences: ("tests/x/test_x.py", "def test_it_works(): assert 1"),
     rules.tests_can_fail: ("tests/x/test_x.py", "def test_that_it_runs_through(): f()"),

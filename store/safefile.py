@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class SafeHeader:
 
 
 class SafeFile:
-    """A checked safetensors file, mapped read-only; use as a context manager.
+    """A checked safetensors file, mapped; it stays mapped while a tensor of it lives.
 
     Raises:
         InvalidUploadError: The file is not a safetensors file of the known dtypes that describes all its bytes once.
@@ -71,18 +71,9 @@ class SafeFile:
     def __init__(self, path: Path) -> None:
         self.header = read_header(path)
         with path.open("rb") as file:
-            # A private mapping: torch asks for writable memory, and a stray write can never reach the file.
+            # Private: torch asks for writable memory, and a stray write can never reach the file. Never closed by hand:
+            # torch keeps the mapping alive but does not stop a close under its feet.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._map.close()
-        except BufferError:
-            # A tensor still views the mapping; it is unmapped when the last one is gone.
-            return
 
     def tensor(self, name: str) -> Tensor:
         """The named tensor: a view of the mapping where it is aligned, else a copy."""

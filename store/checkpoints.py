@@ -1,0 +1,331 @@
+"""The checkpoint store: where bytes, formats and mathematics meet."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from store.bases import Base, SavedBase, check_header, load_base, read_delta, save_base
+from store.blobs import Blobs
+from store.blobs.contract import BlobWriter
+from store.codecs.bits import MaskWriter
+from store.codecs.floats import FloatWriter, round_to
+from store.errors import CorruptBlobError, InvalidUploadError
+from store.experts import ExpertFile, ExpertReader, Rebuilt, open_mask, open_unified
+from store.fusion import Fold, FoldedTask, OldTask, TensorWeights, fusion_kind
+from store.manifest import BaseManifest, FusionOptions, Manifest, TaskEntry
+from store.parameters import CHUNK_ELEMENTS, ExpectedTensor, ParameterSpace
+from store.safefile import SafeFile, header_bytes, read_header, tensor_bytes
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """What is known of a task before it is folded in: its classes, its templates, and its prototypes' digest."""
+
+    name: str
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    prototypes: str
+
+
+@dataclass(frozen=True)
+class TaskMeasures:
+    """What a fusion did to one task.
+
+    Attributes:
+        density: Share of the parameters whose mask bit is set.
+        bits_cleared: Bits this fusion cleared; for the new task, non-zero delta entries that lost the vote.
+        relative_l2: Distance of the served delta from the reference, relative to the reference.
+        cosine: Cosine between the two.
+        reference: "original" (the task's own fine-tuned delta) at its own step; afterwards, when the original is gone,
+            "previous revision" (the delta served before this fusion).
+    """
+
+    rescaler: float
+    density: float
+    l1_norm: float
+    bits_cleared: int
+    relative_l2: float
+    cosine: float
+    reference: str
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """A written, unpublished revision: its manifest, what became of each task, and the bytes of its artefacts."""
+
+    manifest_digest: str
+    manifest: Manifest
+    tasks: dict[str, TaskMeasures]
+    unified_bytes: int
+    trigger_bytes: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StoredSizes:
+    """Bytes on disk of a revision's artefacts (triggers, prototypes and buffers by task)."""
+
+    base: int
+    unified: int
+    triggers: dict[str, int]
+    prototypes: dict[str, int]
+    buffers: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Everything together."""
+        by_task = (self.triggers, self.prototypes, self.buffers)
+        return self.base + self.unified + sum(sum(sizes.values()) for sizes in by_task)
+
+
+class CheckpointStore:
+    """Bases, revisions and experts over a place for blobs; holds no state of its own."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self.blobs = blobs
+
+    def save_base(self, path: Path, expected: Mapping[str, ExpectedTensor]) -> SavedBase:
+        """Take a safetensors file in as a base; see store.bases.save_base."""
+        return save_base(self.blobs, path, expected)
+
+    def load_base(self, digest: str) -> Base:
+        """The base in memory; see store.bases.load_base."""
+        return load_base(self.blobs, digest)
+
+    def check_checkpoint(self, space: ParameterSpace, path: Path) -> None:
+        """Hold a checkpoint's header against a base's layout, without reading its values.
+
+        Raises:
+            InvalidUploadError: The file is malformed.
+            IncompatibleTensorsError: A tensor does not fit (named).
+        """
+        check_header(space, read_header(path))
+
+    def manifest(self, digest: str) -> Manifest:
+        """The revision's manifest."""
+        return Manifest.from_json(bytes(self.blobs.read(digest)))
+
+    def fold(
+        self,
+        base: Base,
+        *,
+        parent: str | None,
+        options: FusionOptions,
+        new_task: NewTask,
+        checkpoint: Path,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> FoldOutcome:
+        """Fold a fine-tuned checkpoint into a revision and write the next one; the same inputs give the same digest.
+
+        Nothing is published: until a catalog names the manifest, its blobs are leftovers that a sweep removes.
+
+        Args:
+            base: The base that the checkpoint was fine-tuned from.
+            parent: Digest of the revision to fold into; None for the first.
+            options: The model's options; must equal the parent's.
+            new_task: The task; its prototypes are in the store already.
+            checkpoint: The fine-tuned safetensors file.
+            on_progress: Called with (chunks done, chunks in all).
+
+        Raises:
+            InvalidUploadError: The checkpoint is malformed, not finite, equal to the base, or the task is there already.
+            IncompatibleTensorsError: A tensor does not fit the base.
+            CorruptBlobError: The parent's artefacts are damaged.
+            BlobsUnavailableError: The disk is full; nothing but leftovers was written.
+        """
+        old = None if parent is None else self.manifest(parent)
+        old_tasks = () if old is None else old.tasks
+        _check_parent(old, base=base, options=options, name=new_task.name)
+        delta, buffers = read_delta(base, SafeFile(checkpoint))
+        weights = TensorWeights.of(options.rescaler_norm, starts=base.space.starts, sizes=base.space.sizes)
+        fold = fusion_kind(options.kind).begin(
+            old_tasks=[OldTask(task.rescaler, task.l1_norm) for task in old_tasks],
+            weights=weights,
+            round_stored=lambda chunk: round_to(chunk, options.unified_dtype),
+        )
+        written = self._stream(fold, base.space, old=old, options=options, delta=delta, on_progress=on_progress)
+        folded = fold.finish()
+        entries = [replace(task, mask="") for task in old_tasks]
+        entries.append(self._entry(new_task, buffers))
+        tasks = tuple(
+            replace(entry, mask=mask, rescaler=result.rescaler, l1_norm=result.l1_norm, bits_set=result.bits_set)
+            for entry, mask, result in zip(entries, written.masks, folded, strict=True)
+        )
+        manifest = Manifest(
+            base=base.digest,
+            layout=base.space.digest,
+            num_parameters=base.space.num_parameters,
+            options=options,
+            unified=written.unified,
+            tasks=tasks,
+            parent=parent,
+        )
+        return self._outcome(manifest, folded)
+
+    def drop_task(self, digest: str, name: str) -> tuple[str, Manifest]:
+        """Write the revision that serves all tasks but this one; return its digest and manifest.
+
+        The task's imprint stays in the unified delta and in the other masks: only rolling back to a revision before the task,
+        and learning again what came after it, removes that.
+        """
+        old = self.manifest(digest)
+        dropped = old.task(name)
+        rest = tuple(task for task in old.tasks if task is not dropped)
+        manifest = replace(old, tasks=rest, unified=old.unified if rest else None, parent=digest)
+        return self.blobs.put(manifest.to_json()).digest, manifest
+
+    def rebuild(
+        self, base: Base, manifest: Manifest, task: str, out: Float[Tensor, " flat"] | None = None
+    ) -> Rebuilt:
+        """The task's expert, built from the pristine base into a buffer that the caller owns.
+
+        Args:
+            base: The manifest's base.
+            manifest: The revision.
+            task: The task's name.
+            out: A float32 CPU buffer of the space's flat size to reuse; a new one is made without it.
+
+        Raises:
+            NotFoundError: The revision has no such task.
+            CorruptBlobError: A chunk of the trigger or of the unified delta is damaged.
+        """
+        reader = ExpertReader(self.blobs, base, manifest, manifest.task(task))
+        flat = torch.empty(base.space.flat_size) if out is None else out
+        reader.rebuild(flat)
+        return Rebuilt(flat, reader.buffers())
+
+    def export(self, base: Base, manifest: Manifest, task: str) -> ExpertFile:
+        """The task's expert as a safetensors file that is rebuilt while it is read."""
+        reader = ExpertReader(self.blobs, base, manifest, manifest.task(task))
+        return ExpertFile(reader, base, manifest.expert_digest(task))
+
+    def sizes(self, manifest: Manifest) -> StoredSizes:
+        """Bytes on disk of what this revision keeps."""
+        size = self.blobs.size_bytes
+        base = self.blobs.read(manifest.base)
+        return StoredSizes(
+            base=len(base) + size(_weights_of(base)),
+            unified=size(manifest.unified) if manifest.unified else 0,
+            triggers={task.name: size(task.mask) for task in manifest.tasks},
+            prototypes={task.name: size(task.prototypes) for task in manifest.tasks},
+            buffers={task.name: size(task.buffers) for task in manifest.tasks if task.buffers},
+        )
+
+    def _entry(self, new_task: NewTask, buffers: Mapping[str, Tensor]) -> TaskEntry:
+        digest = None
+        if buffers:
+            names = sorted(buffers)
+            entries = [(name, str(buffers[name].dtype).removeprefix("torch."), tuple(buffers[name].shape)) for name in names]
+            content = header_bytes(entries) + b"".join(tensor_bytes(buffers[name]) for name in names)
+            digest = self.blobs.put(content).digest
+        return TaskEntry(
+            name=new_task.name,
+            mask="",
+            rescaler=0.0,
+            l1_norm=0.0,
+            bits_set=0,
+            buffers=digest,
+            prototypes=new_task.prototypes,
+            classes=new_task.classes,
+            templates=new_task.templates,
+        )
+
+    def _stream(
+        self,
+        fold: Fold,
+        space: ParameterSpace,
+        *,
+        old: Manifest | None,
+        options: FusionOptions,
+        delta: Float[Tensor, " flat"],
+        on_progress: Callable[[int, int], None] | None,
+    ) -> "_Written":
+        """Run the fusion over all chunks, reading the old artefacts and writing the new ones as it goes."""
+        unified = open_unified(self.blobs, old.unified, space) if old and old.unified else None
+        readers = [open_mask(self.blobs, task.mask, space) for task in (old.tasks if old else ())]
+        values = delta.numpy()
+        with contextlib.ExitStack() as stack:
+            sinks = [stack.enter_context(self.blobs.writer()) for _ in range(len(readers) + 2)]
+            masks = [MaskWriter(sink, layout=space.digest, num_bits=space.flat_size) for sink in sinks[1:]]
+            floats = FloatWriter(
+                sinks[0], layout=space.digest, num_elements=space.flat_size, dtype=options.unified_dtype
+            )
+            starts = range(0, space.flat_size, CHUNK_ELEMENTS)
+            for index, start in enumerate(starts):
+                chunk = values[start : start + CHUNK_ELEMENTS]
+                floats.add(
+                    fold.add_chunk(
+                        start,
+                        unified=np.zeros_like(chunk) if unified is None else unified.chunk(index),
+                        delta=chunk,
+                        read_mask=lambda task, index=index: readers[task].chunk(index),
+                        write_mask=lambda task, bits: masks[task].add(bits),
+                    )
+                )
+                if on_progress:
+                    on_progress(index + 1, len(starts))
+            floats.finish()
+            for mask in masks:
+                mask.finish()
+            return _Written(_committed(sinks[:1])[0], _committed(sinks[1:]))
+
+    def _outcome(self, manifest: Manifest, folded: list[FoldedTask]) -> FoldOutcome:
+        measures, warnings = {}, []
+        for task, result in zip(manifest.tasks, folded, strict=True):
+            is_new = task is manifest.tasks[-1]
+            measures[task.name] = TaskMeasures(
+                rescaler=result.rescaler,
+                density=result.bits_set / manifest.num_parameters,
+                l1_norm=result.l1_norm,
+                bits_cleared=result.bits_cleared,
+                relative_l2=result.relative_l2,
+                cosine=result.cosine,
+                reference="original" if is_new else "previous revision",
+            )
+            if result.bits_set == 0:
+                warnings.append(
+                    f"task {task.name!r} lost every vote: its mask is empty and its expert equals the base; "
+                    "roll back, or learn it again at a higher learning rate"
+                )
+        sizes = self.sizes(manifest)
+        return FoldOutcome(
+            manifest_digest=self.blobs.put(manifest.to_json()).digest,
+            manifest=manifest,
+            tasks=measures,
+            unified_bytes=sizes.unified,
+            trigger_bytes=sizes.triggers,
+            warnings=tuple(warnings),
+        )
+
+
+@dataclass(frozen=True)
+class _Written:
+    unified: str
+    masks: list[str]
+
+
+def _committed(writers: list[BlobWriter]) -> list[str]:
+    return [writer.commit().digest for writer in writers]
+
+
+def _weights_of(base_manifest: memoryview) -> str:
+    return BaseManifest.from_json(bytes(base_manifest)).weights
+
+
+def _check_parent(old: Manifest | None, *, base: Base, options: FusionOptions, name: str) -> None:
+    if old is None:
+        return
+    if old.base != base.digest:
+        raise CorruptBlobError("base of the revision to fold into", expected=old.base, found=base.digest)
+    if old.options != options:
+        raise InvalidUploadError(
+            f"the model fuses with {old.options}, not {options}; make a new model for other options"
+        )
+    if any(task.name == name for task in old.tasks):
+        raise InvalidUploadError(f"task {name!r} is in the revision already; remove it first, or choose another name")

@@ -1,0 +1,173 @@
+"""Rebuilds experts: base + decoupled delta, whole into a buffer or as the byte range of a safetensors file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from store.bases import Base
+from store.blobs import Blobs
+from store.codecs.bits import MaskReader
+from store.codecs.floats import FloatReader
+from store.errors import CorruptBlobError, NotFoundError
+from store.fusion import FusionKind, fusion_kind
+from store.manifest import Manifest, TaskEntry
+from store.parameters import CHUNK_ELEMENTS, TORCH_DTYPES, ParameterSpace, TensorSpec
+from store.safefile import header_bytes, parse_safetensors, tensor_bytes
+
+_PIECE_BYTES = 2**20
+
+
+class BlobSource:
+    """A blob as a source of byte ranges."""
+
+    def __init__(self, blobs: Blobs, digest: str) -> None:
+        self._blobs = blobs
+        self.name = digest
+        self.size_bytes = blobs.size_bytes(digest)
+
+    def read(self, start: int, length: int) -> memoryview:
+        """Bytes [start, start + length)."""
+        return self._blobs.read(self.name, start, length)
+
+
+def open_mask(blobs: Blobs, digest: str, space: ParameterSpace) -> MaskReader:
+    """A reader of the mask; CorruptBlobError where it belongs to another layout."""
+    reader = MaskReader(BlobSource(blobs, digest))
+    _check_layout(f"mask {digest}", space, layout=reader.layout, size=reader.num_bits)
+    return reader
+
+
+def open_unified(blobs: Blobs, digest: str, space: ParameterSpace) -> FloatReader:
+    """A reader of the unified delta; CorruptBlobError where it belongs to another layout."""
+    reader = FloatReader(BlobSource(blobs, digest))
+    _check_layout(f"unified delta {digest}", space, layout=reader.layout, size=reader.num_elements)
+    return reader
+
+
+def _check_layout(what: str, space: ParameterSpace, *, layout: str, size: int) -> None:
+    if layout != space.digest:
+        raise CorruptBlobError(f"layout of {what}", expected=space.digest, found=layout)
+    if size != space.flat_size:
+        raise CorruptBlobError(f"length of {what}", expected=str(space.flat_size), found=str(size))
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """An expert's tensors: a flat float32 buffer that the caller owns, and its float buffers by name."""
+
+    flat: Float[Tensor, " flat"]
+    buffers: dict[str, Tensor]
+
+
+class ExpertReader:
+    """Reads one task's expert out of a revision, a chunk or the whole of it."""
+
+    def __init__(self, blobs: Blobs, base: Base, manifest: Manifest, task: TaskEntry) -> None:
+        if manifest.base != base.digest:
+            raise CorruptBlobError("base of the revision", expected=manifest.base, found=base.digest)
+        if manifest.unified is None:
+            raise NotFoundError("the revision has no unified delta: it holds no task; learn one first")
+        self._blobs, self._base, self._task = blobs, base, task
+        self._kind: FusionKind = fusion_kind(manifest.options.kind)
+        self._unified = open_unified(blobs, manifest.unified, base.space)
+        self._mask = open_mask(blobs, task.mask, base.space)
+
+    def rebuild(self, out: Float[Tensor, " flat"]) -> None:
+        """Fill a float32 buffer of the space's flat size with theta0 + delta~."""
+        values = out.numpy()
+        for index in range(self._mask.num_chunks):
+            start = index * CHUNK_ELEMENTS
+            self.rebuild_chunk(index, values[start : start + CHUNK_ELEMENTS])
+
+    def rebuild_chunk(self, index: int, out: np.ndarray) -> None:
+        """Fill `out` with one chunk of the expert."""
+        start = index * CHUNK_ELEMENTS
+        self._kind.rebuild(
+            base=self._base.flat.numpy()[start : start + CHUNK_ELEMENTS],
+            unified=self._unified.chunk(index),
+            mask=self._mask.chunk(index),
+            rescaler=self._task.rescaler,
+            out=out,
+        )
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The expert's float buffers: the base's, with the task's own in their place."""
+        if self._task.buffers is None:
+            return dict(self._base.buffers)
+        own = parse_safetensors(self._blobs.read(self._task.buffers))
+        return self._base.buffers | own
+
+
+class ExpertFile:
+    """A task's expert as a safetensors file that exists only while it is read.
+
+    It has the base's own tensor names, shapes and dtypes, tensors sorted by name. Any byte range can be read; only the
+    chunks under it are rebuilt.
+
+    Attributes:
+        size_bytes: Length of the whole file.
+        etag: The expert's digest.
+    """
+
+    def __init__(self, reader: ExpertReader, base: Base, digest: str) -> None:
+        self._reader, self._base = reader, base
+        self.etag = digest
+        self._specs = base.space.all_specs
+        entries = [(spec.name, spec.dtype, spec.shape) for spec in self._specs]
+        self._header = header_bytes(entries, {"format": "pt", "condu_expert": digest, "condu_base": base.digest})
+        self.size_bytes = len(self._header) + sum(spec.size_bytes for spec in self._specs)
+        self._whole = reader.buffers() | base.fixed
+        self._chunk_index = -1
+        self._chunk = np.empty(0, dtype=np.float32)
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
+        """The bytes [start, stop) of the file in pieces of at most about a MiB."""
+        stop = self.size_bytes if stop is None else min(stop, self.size_bytes)
+        position = len(self._header)
+        yield from _sliced(memoryview(self._header), start, stop)
+        for spec in self._specs:
+            if start < position + spec.size_bytes and position < stop:
+                yield from self._tensor_range(spec, max(start - position, 0), min(stop - position, spec.size_bytes))
+            position += spec.size_bytes
+
+    def _tensor_range(self, spec: TensorSpec, start: int, stop: int) -> Iterator[memoryview]:
+        if spec.offset < 0:
+            yield from _sliced(tensor_bytes(self._whole[spec.name]), start, stop)
+            return
+        dtype = TORCH_DTYPES[spec.dtype]
+        per_piece = _PIECE_BYTES // dtype.itemsize
+        for first in range(start // dtype.itemsize, -(-stop // dtype.itemsize), per_piece):
+            count = min(per_piece, spec.size - first)
+            values = torch.from_numpy(self._elements(spec.offset + first, count)).to(dtype)
+            origin = first * dtype.itemsize
+            yield from _sliced(tensor_bytes(values), max(start - origin, 0), stop - origin)
+
+    def _elements(self, start: int, count: int) -> np.ndarray:
+        out = np.empty(count, dtype=np.float32)
+        filled = 0
+        while filled < count:
+            index, within = divmod(start + filled, CHUNK_ELEMENTS)
+            chunk = self._rebuilt_chunk(index)
+            taken = min(count - filled, len(chunk) - within)
+            out[filled : filled + taken] = chunk[within : within + taken]
+            filled += taken
+        return out
+
+    def _rebuilt_chunk(self, index: int) -> np.ndarray:
+        # One chunk is kept: hundreds of small tensors share it, and they are read in its order.
+        if index != self._chunk_index:
+            size = min(CHUNK_ELEMENTS, self._base.space.flat_size - index * CHUNK_ELEMENTS)
+            self._chunk = np.empty(size, dtype=np.float32)
+            self._reader.rebuild_chunk(index, self._chunk)
+            self._chunk_index = index
+        return self._chunk
+
+
+def _sliced(content: memoryview, start: int, stop: int) -> Iterator[memoryview]:
+    piece = content[max(start, 0) : max(stop, 0)]
+    if len(piece):
+        yield piece

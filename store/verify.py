@@ -1,0 +1,140 @@
+"""Verifies a store: every byte against its digest, every revision against the laws of its fusion."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from store.bases import Base, load_base
+from store.bits import count_bits, unpack_bits
+from store.blobs import Blobs
+from store.checkpoints import CheckpointStore
+from store.errors import CorruptBlobError, NotFoundError, StoreError
+from store.experts import open_mask, open_unified
+from store.fusion import L1Sums, TensorWeights
+from store.manifest import BaseManifest, Manifest, TaskEntry
+from store.parameters import CHUNK_ELEMENTS
+
+_PIECE_BYTES = 4 * 2**20
+_NORM_TOLERANCE = 1e-9
+"""Relative; N and lambda are float64 and their product re-forms N up to rounding."""
+
+
+@dataclass(frozen=True)
+class VerifyStep:
+    """Progress of a verification: bytes done of bytes in all, and what was found wrong just now, if anything."""
+
+    done_bytes: int
+    total_bytes: int
+    problem: str | None = None
+
+
+def verify(
+    store: CheckpointStore, *, manifests: Iterable[str], bases: Iterable[str] = (), others: Iterable[str] = ()
+) -> Iterator[VerifyStep]:
+    """Check what the given revisions, bases and other blobs need; yields progress and each problem as it is found.
+
+    Every blob is read and hashed. Of every revision: lambda ||M u|| = N, the recorded bit counts, and against its parent,
+    while that is still there, that no mask bit went from 0 to 1 and that no N changed.
+    """
+    digests, problems = _named(store, manifests=manifests, bases=bases, others=others)
+    total = sum(store.blobs.size_bytes(digest) for digest in digests if store.blobs.contains(digest))
+    done = 0
+    for problem in problems:
+        yield VerifyStep(done, total, problem)
+    damaged = set()
+    for digest in sorted(digests):
+        problem, size = _check_bytes(store.blobs, digest)
+        if problem:
+            damaged.add(digest)
+        done += size
+        yield VerifyStep(done, total, problem)
+    for digest in sorted(set(manifests)):
+        if digest not in damaged:
+            for problem in _check_revision(store, digest, damaged):
+                yield VerifyStep(done, total, problem)
+
+
+def _named(
+    store: CheckpointStore, *, manifests: Iterable[str], bases: Iterable[str], others: Iterable[str]
+) -> tuple[set[str], list[str]]:
+    digests, problems = set(others), []
+    base_digests = set(bases)
+    for digest in manifests:
+        digests.add(digest)
+        try:
+            manifest = store.manifest(digest)
+        except StoreError as error:
+            problems.append(f"revision {digest}: {error}")
+            continue
+        digests |= manifest.named_blobs()
+        base_digests.add(manifest.base)
+    for digest in base_digests:
+        digests.add(digest)
+        try:
+            digests.add(BaseManifest.from_json(bytes(store.blobs.read(digest))).weights)
+        except StoreError as error:
+            problems.append(f"base {digest}: {error}")
+    return digests, problems
+
+
+def _check_bytes(blobs: Blobs, digest: str) -> tuple[str | None, int]:
+    sha256 = hashlib.sha256()
+    size = 0
+    try:
+        size = blobs.size_bytes(digest)
+        for start in range(0, size, _PIECE_BYTES):
+            sha256.update(blobs.read(digest, start, min(_PIECE_BYTES, size - start)))
+    except StoreError as error:
+        return str(error), size
+    if sha256.hexdigest() != digest:
+        return str(CorruptBlobError(f"blob {digest}", expected=digest, found=sha256.hexdigest())), size
+    return None, size
+
+
+def _check_revision(store: CheckpointStore, digest: str, damaged: set[str]) -> Iterator[str]:
+    manifest = store.manifest(digest)
+    if manifest.named_blobs() & damaged or not manifest.unified:
+        return  # its damaged blobs are reported already; what they decode to says nothing
+    try:
+        base = load_base(store.blobs, manifest.base)
+        for task in manifest.tasks:
+            yield from _check_task(store, base, manifest, task)
+        yield from _check_nested(store, base, manifest)
+    except StoreError as error:
+        yield f"revision {digest}: {error}"
+
+
+def _check_task(store: CheckpointStore, base: Base, manifest: Manifest, task: TaskEntry) -> Iterator[str]:
+    space = base.space
+    unified = open_unified(store.blobs, str(manifest.unified), space)
+    mask = open_mask(store.blobs, task.mask, space)
+    sums = L1Sums(TensorWeights.of(manifest.options.rescaler_norm, starts=space.starts, sizes=space.sizes))
+    num_bits = 0
+    for index in range(mask.num_chunks):
+        values, bits = unified.chunk(index), mask.chunk(index)
+        num_bits += count_bits(bits)
+        sums.add(index * CHUNK_ELEMENTS, np.where(unpack_bits(bits, len(values)), values, np.float32(0)))
+    if num_bits != task.bits_set:
+        yield f"task {task.name!r}: its mask has {num_bits} bits set, the manifest says {task.bits_set}"
+    served = task.rescaler * sums.norm
+    if task.bits_set and abs(served - task.l1_norm) > _NORM_TOLERANCE * task.l1_norm:
+        yield f"task {task.name!r}: the norm of its served delta is {served!r}, its original delta's is {task.l1_norm!r}"
+
+
+def _check_nested(store: CheckpointStore, base: Base, manifest: Manifest) -> Iterator[str]:
+    try:
+        parent = store.manifest(manifest.parent) if manifest.parent else None
+    except NotFoundError:
+        return  # swept
+    for old in parent.tasks if parent else ():
+        new = next((task for task in manifest.tasks if task.name == old.name), None)
+        if new is None or not store.blobs.contains(old.mask):
+            continue
+        if new.l1_norm != old.l1_norm:
+            yield f"task {old.name!r}: N changed from {old.l1_norm!r} to {new.l1_norm!r}; it never may"
+        before, after = (open_mask(store.blobs, task.mask, base.space) for task in (old, new))
+        appeared = sum(count_bits(after.chunk(i) & ~before.chunk(i)) for i in range(after.num_chunks))
+        if appeared:
+            yield f"task {old.name!r}: {appeared} mask bits went from 0 to 1 since the parent revision; they never may"

@@ -6,9 +6,9 @@ The job engine's own tables live in the same database and are no part of this me
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from catalog.clock import UtcTime, now
@@ -21,6 +21,10 @@ NAMING_CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+# More than the four bytes that an INTEGER has on PostgreSQL.
+Large = Annotated[int, mapped_column(BigInteger)]
 
 
 class CatalogTable(DeclarativeBase):
@@ -40,7 +44,7 @@ class BlobRow(CatalogTable):
     __tablename__ = "blobs"
 
     digest: Mapped[str] = mapped_column(primary_key=True)
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[Large]
     kind: Mapped[str]
 
 
@@ -53,10 +57,10 @@ class BaseRow(CatalogTable):
     architecture: Mapped[str | None]
     config: Mapped[dict[str, Any]]
     preprocessing: Mapped[dict[str, Any]]
-    digest: Mapped[str] = mapped_column(index=True)
+    digest: Mapped[str]
     layout: Mapped[str]
-    num_parameters: Mapped[int]
-    size_bytes: Mapped[int]
+    num_parameters: Mapped[Large]
+    size_bytes: Mapped[Large]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
@@ -133,10 +137,10 @@ class TriggerRow(CatalogTable):
     task_key: Mapped[int] = mapped_column(ForeignKey("tasks.task_key", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int]
     mask: Mapped[str]
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[Large]
     rescaler: Mapped[float]
     density: Mapped[float]
-    bits_cleared: Mapped[int]
+    bits_cleared: Mapped[Large]
     relative_l2: Mapped[float]
     cosine: Mapped[float]
     reference: Mapped[str]
@@ -149,7 +153,7 @@ class PrototypeRow(CatalogTable):
 
     task_key: Mapped[int] = mapped_column(ForeignKey("tasks.task_key", ondelete="CASCADE"), primary_key=True)
     digest: Mapped[str]
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[Large]
 
 
 class DatasetRow(CatalogTable):
@@ -161,7 +165,7 @@ class DatasetRow(CatalogTable):
     format: Mapped[str]
     classes: Mapped[list[str]]
     num_images: Mapped[int]
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[Large]
     created_at: Mapped[datetime] = mapped_column(default=now())
     is_kept: Mapped[bool] = mapped_column(default=False)
     released_at: Mapped[datetime | None]
@@ -219,8 +223,8 @@ class WorkerRow(CatalogTable):
     worker_id: Mapped[str] = mapped_column(primary_key=True)
     host: Mapped[str]
     pid: Mapped[int]
-    # A pid is used again after a restart; with the kernel's start time of the process it is unique on a host.
-    pid_started: Mapped[str]
+    # A pid is used again by others: this tells boot, pid namespace and start time, see workers.describe_process.
+    process: Mapped[str]
     device: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(default=now())
     beat_at: Mapped[datetime] = mapped_column(default=now())

@@ -1,0 +1,1 @@
+"""The schema of the catalog, step by step; run by `catalog.database.upgrade` and `condu migrate`."""

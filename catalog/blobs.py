@@ -1,0 +1,47 @@
+"""Which blobs the rows of the catalog name, with their sizes; the bytes themselves are the store's."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from catalog.tables import BlobRow
+
+# SQLite takes 32766 parameters in one statement; older builds 999.
+_PARAMETERS_A_STATEMENT = 500
+
+
+@dataclass(frozen=True)
+class NewBlob:
+    """A blob that was just stored; the kind is a word for statistics: mask, unified, prototypes, dataset, ..."""
+
+    digest: str
+    size_bytes: int
+    kind: str
+
+
+def record_blobs(session: Session, blobs: Sequence[NewBlob]) -> None:
+    """Remembers the blobs; one that is known already stays as it is, for a digest says it all."""
+    wanted = {blob.digest: blob for blob in blobs}
+    known = session.scalars(select(BlobRow.digest).where(BlobRow.digest.in_(wanted)))
+    for digest in known:
+        del wanted[digest]
+    session.add_all(
+        BlobRow(digest=blob.digest, size_bytes=blob.size_bytes, kind=blob.kind) for blob in wanted.values()
+    )
+    session.flush()
+
+
+def forget_blobs(session: Session, digests: Iterable[str]) -> None:
+    """Drops the rows of blobs that the sweeper removed."""
+    waiting = sorted(set(digests))
+    while waiting:
+        batch, waiting = waiting[:_PARAMETERS_A_STATEMENT], waiting[_PARAMETERS_A_STATEMENT:]
+        session.execute(delete(BlobRow).where(BlobRow.digest.in_(batch)))
+
+
+def blob_bytes(session: Session) -> dict[str, int]:
+    """The recorded bytes of each kind of blob."""
+    query = select(BlobRow.kind, func.sum(BlobRow.size_bytes)).group_by(BlobRow.kind).order_by(BlobRow.kind)
+    return {kind: int(size_bytes) for kind, size_bytes in session.execute(query)}

@@ -1,0 +1,153 @@
+"""Jobs as their users see them: submitted, listed, followed, cancelled."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from catalog.clock import now
+from catalog.datasets import require_dataset
+from catalog.errors import NoSuchRowError
+from catalog.job_events import add_event
+from catalog.job_queue import JobQueue
+from catalog.records import to_record
+from catalog.tables import JobRow
+from catalog.tasks import check_task_free
+
+QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
+JOB_STATES = (QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
+UNFINISHED = (QUEUED, RUNNING)
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job; `error` is {title, detail, remedy} once it failed."""
+
+    job_id: str
+    kind: str
+    model: str
+    task: str
+    state: str
+    attempt: int
+    num_releases: int
+    cancel_requested: bool
+    worker: str | None
+    request: dict[str, Any]
+    dataset: str | None
+    checkpoint: str | None
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing will happen to it any more."""
+        return self.state not in UNFINISHED
+
+
+def submit_job(
+    session: Session,
+    queue: JobQueue,
+    *,
+    kind: str,
+    model: str,
+    task: str,
+    request: dict[str, Any],
+    dataset: str | None = None,
+    checkpoint: str | None = None,
+) -> JobRecord:
+    """The new job, queued behind the model's others; there is none if the transaction rolls back.
+
+    Args:
+        session: the caller's transaction.
+        queue: the job engine.
+        kind: train or import.
+        model: whose task it will be.
+        task: its name.
+        request: all that the worker needs to know, as JSON.
+        dataset: digest of the images, which stay until the job is done.
+        checkpoint: digest of an uploaded checkpoint, which stays until the job is done.
+
+    Raises:
+        NoSuchRowError: no such model or data set.
+        InvalidNameError: a task may not be called that.
+        AlreadyExistsError: the model serves such a task.
+        StillInUseError: an unfinished job is learning it.
+        DatasetGoneError: the images were released.
+    """
+    check_task_free(session, model, task)
+    if dataset is not None:
+        require_dataset(session, dataset)
+    row = JobRow(
+        job_id=str(uuid4()),
+        kind=kind,
+        model=model,
+        task=task,
+        request=request,
+        dataset=dataset,
+        checkpoint=checkpoint,
+    )
+    session.add(row)
+    session.flush()
+    add_event(session, row.job_id, kind="state", body={"state": QUEUED})
+    queue.enqueue(session, row.job_id, model)
+    return to_record(JobRecord, row)
+
+
+def find_job(session: Session, job_id: str) -> JobRecord:
+    """The job as it is now.
+
+    Raises:
+        NoSuchRowError: there is none.
+    """
+    row = session.get(JobRow, job_id, populate_existing=True)
+    if row is None:
+        raise NoSuchRowError(f"there is no job {job_id!r}: `condu jobs list` shows those there are")
+    return to_record(JobRecord, row)
+
+
+def list_jobs(
+    session: Session, *, model: str | None = None, state: str | None = None, limit: int = 100
+) -> list[JobRecord]:
+    """The newest jobs, newest first, of one model or in one state if so asked."""
+    query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.job_id).limit(limit)
+    if model is not None:
+        query = query.where(JobRow.model == model)
+    if state is not None:
+        query = query.where(JobRow.state == state)
+    return [to_record(JobRecord, row) for row in session.scalars(query)]
+
+
+def count_jobs(session: Session) -> dict[str, int]:
+    """How many jobs are in each of the five states."""
+    found = {state: count for state, count in session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))}
+    return {state: found.get(state, 0) for state in JOB_STATES}
+
+
+def cancel_job(session: Session, job_id: str) -> JobRecord:
+    """The job after the wish: a queued one is cancelled at once, a running one soon, a finished one not at all.
+
+    The job engine need not be told: a worker that takes a cancelled job leaves it alone.
+
+    Raises:
+        NoSuchRowError: there is none.
+    """
+    find_job(session, job_id)
+    stopped = session.execute(
+        update(JobRow)
+        .where(JobRow.job_id == job_id, JobRow.state == QUEUED)
+        .values(state=CANCELLED, cancel_requested=True, finished_at=now())
+    )
+    if stopped.rowcount == 1:  # type: ignore[attr-defined] - an update has a row count
+        add_event(session, job_id, kind="state", body={"state": CANCELLED})
+    else:
+        session.execute(
+            update(JobRow).where(JobRow.job_id == job_id, JobRow.state == RUNNING).values(cancel_requested=True)
+        )
+    return find_job(session, job_id)

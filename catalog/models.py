@@ -1,0 +1,105 @@
+"""Models: a named base plus all it has learned."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from catalog.bases import find_base
+from catalog.errors import AlreadyExistsError, NoSuchRowError, StillInUseError
+from catalog.names import check_name
+from catalog.records import to_record
+from catalog.tables import JobRow, ModelRow, RevisionRow, TaskRow, TriggerRow
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model, the fixed properties of how it fuses, and its head (None before its first revision)."""
+
+    name: str
+    base: str
+    tuning: str
+    fusion: str
+    rescaler_norm: str
+    unified_dtype: str
+    head_revision: int | None
+    created_at: datetime
+
+
+def create_model(
+    session: Session,
+    *,
+    name: str,
+    base: str,
+    tuning: str = "full",
+    fusion: str = "condu",
+    rescaler_norm: str = "global_l1",
+    unified_dtype: str = "float32",
+) -> ModelRecord:
+    """The new model, without revisions; which values the last four may take, the store and the api know.
+
+    Raises:
+        AlreadyExistsError: a model of that name exists.
+        NoSuchRowError: there is no such base.
+        InvalidNameError: it may not be called that.
+    """
+    check_name(name, "model")
+    find_base(session, base)
+    if session.get(ModelRow, name) is not None:
+        raise AlreadyExistsError(f"model {name!r} exists already: choose another name, or delete it first")
+    row = ModelRow(
+        name=name,
+        base=base,
+        tuning=tuning,
+        fusion=fusion,
+        rescaler_norm=rescaler_norm,
+        unified_dtype=unified_dtype,
+        head_revision=None,
+    )
+    session.add(row)
+    session.flush()
+    return to_record(ModelRecord, row)
+
+
+def find_model(session: Session, name: str) -> ModelRecord:
+    """The model of that name.
+
+    Raises:
+        NoSuchRowError: there is none.
+    """
+    row = session.get(ModelRow, name, populate_existing=True)
+    if row is None:
+        raise NoSuchRowError(f"there is no model {name!r}: `condu model list` shows those there are")
+    return to_record(ModelRecord, row)
+
+
+def list_models(session: Session, *, base: str | None = None) -> list[ModelRecord]:
+    """All models, or those on one base, by name."""
+    query = select(ModelRow).order_by(ModelRow.name)
+    if base is not None:
+        query = query.where(ModelRow.base == base)
+    return [to_record(ModelRecord, row) for row in session.scalars(query)]
+
+
+def delete_model(session: Session, name: str) -> None:
+    """Forgets a model with its revisions and tasks; its jobs stay as history, its blobs until the sweeper comes.
+
+    Raises:
+        NoSuchRowError: there is none of that name.
+        StillInUseError: a job of it is queued or running.
+    """
+    find_model(session, name)
+    unfinished = session.scalars(
+        select(JobRow.job_id).where(JobRow.model == name, JobRow.state.in_(("queued", "running")))
+    ).all()
+    if unfinished:
+        raise StillInUseError(
+            f"model {name!r} has {len(unfinished)} unfinished jobs (the first is {unfinished[0]}): "
+            "cancel them or wait for them first"
+        )
+    # Children first and by hand: revisions point at each other, which a cascade row by row would trip over.
+    for table in (TriggerRow, TaskRow):
+        session.execute(delete(table).where(table.model == name))
+    session.execute(delete(RevisionRow).where(RevisionRow.model == name))
+    session.execute(delete(ModelRow).where(ModelRow.name == name))

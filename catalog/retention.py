@@ -1,0 +1,116 @@
+"""What must stay in the store, and which revisions may be let go."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy.orm import Session
+
+from catalog.clock import now, now_s
+from catalog.revisions import RevisionRecord
+from catalog.records import to_record
+from catalog.tables import BaseRow, DatasetRow, JobRow, ModelRow, RevisionRow, TaskRow, TriggerRow
+
+_UNFINISHED = ("queued", "running")
+_WEEK_S = 7 * 86400.0
+
+RevisionKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class LiveRoots:
+    """Digests of what must stay: manifests and bases with all they name, and single blobs."""
+
+    manifests: frozenset[str]
+    bases: frozenset[str]
+    others: frozenset[str]
+
+
+def live_roots(
+    session: Session, *, keep_revisions: int = 1, upload_ttl_s: float = _WEEK_S, grace_s: float = 0.0
+) -> LiveRoots:
+    """What the sweeper must not touch.
+
+    That is: every base; of every model the newest `keep_revisions` unexpired revisions on the line from its head
+    to its first; the data sets and uploads of unfinished jobs; kept data sets and checkpoints; uploads younger
+    than `upload_ttl_s`. Revisions that expired less than `grace_s` ago stay for the readers they may still have.
+    """
+    recent = _recently_expired(session, grace_s)
+    live = kept_revisions(session, keep_revisions=keep_revisions) | recent
+    rows = session.scalars(select(RevisionRow)).all()
+    return LiveRoots(
+        manifests=frozenset(row.manifest for row in rows if (row.model, row.number) in live),
+        bases=frozenset(session.scalars(select(BaseRow.digest))),
+        others=frozenset(
+            _live_datasets(session, upload_ttl_s) | _job_uploads(session) | _kept_checkpoints(session, live)
+        ),
+    )
+
+
+def kept_revisions(session: Session, *, keep_revisions: int) -> set[RevisionKey]:
+    """The newest unexpired revisions on each model's line from head to first, the head always among them."""
+    if keep_revisions < 1:
+        raise ValueError(f"keep_revisions is {keep_revisions}: at least the head must stay")
+    parents = {
+        (row.model, row.number): row
+        for row in session.scalars(select(RevisionRow).where(RevisionRow.expired_at.is_(None)))
+    }
+    kept: set[RevisionKey] = set()
+    for model, head in session.execute(select(ModelRow.name, ModelRow.head_revision)):
+        number = head
+        for _ in range(keep_revisions):
+            if number is None or (model, number) not in parents:
+                break
+            kept.add((model, number))
+            number = parents[model, number].parent
+    return kept
+
+
+def expire_revisions(session: Session, *, keep_revisions: int = 1) -> list[RevisionRecord]:
+    """Marks all revisions but the kept ones as expired; returns those it newly marked."""
+    kept = kept_revisions(session, keep_revisions=keep_revisions)
+    going = [
+        (row.model, row.number)
+        for row in session.scalars(select(RevisionRow).where(RevisionRow.expired_at.is_(None)))
+        if (row.model, row.number) not in kept
+    ]
+    for model, number in going:
+        session.execute(
+            update(RevisionRow)
+            .where(RevisionRow.model == model, RevisionRow.number == number)
+            .values(expired_at=now())
+        )
+    expired = (session.get_one(RevisionRow, key, populate_existing=True) for key in going)
+    return [to_record(RevisionRecord, row) for row in expired]
+
+
+def _younger_than(moment: ColumnElement[object], age_s: float) -> ColumnElement[bool]:
+    return moment > now_s() - age_s
+
+
+def _recently_expired(session: Session, grace_s: float) -> set[RevisionKey]:
+    query = select(RevisionRow.model, RevisionRow.number).where(
+        RevisionRow.expired_at.is_not(None), _younger_than(RevisionRow.expired_at.expression, grace_s)
+    )
+    return {(model, number) for model, number in session.execute(query)}
+
+
+def _live_datasets(session: Session, upload_ttl_s: float) -> set[str]:
+    query = select(DatasetRow.digest).where(
+        DatasetRow.released_at.is_(None),
+        or_(DatasetRow.is_kept, _younger_than(DatasetRow.created_at.expression, upload_ttl_s)),
+    )
+    return set(session.scalars(query))
+
+
+def _job_uploads(session: Session) -> set[str]:
+    query = select(JobRow.dataset, JobRow.checkpoint).where(JobRow.state.in_(_UNFINISHED))
+    return {digest for found in session.execute(query) for digest in found if digest is not None}
+
+
+def _kept_checkpoints(session: Session, live: set[RevisionKey]) -> set[str]:
+    query = (
+        select(TaskRow.checkpoint, TriggerRow.model, TriggerRow.revision)
+        .join(TriggerRow, TriggerRow.task_key == TaskRow.task_key)
+        .where(TaskRow.checkpoint.is_not(None))
+    )
+    return {checkpoint for checkpoint, model, number in session.execute(query) if (model, number) in live}

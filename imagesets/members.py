@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -23,6 +24,8 @@ from imagesets.reader import GuardedReader
 ArchiveFormat = Literal["tar", "tar.gz", "zip"]
 
 CHUNK_BYTES = 256 << 10
+MAX_ZIP_DIRECTORY_BYTES = 128 << 20
+ENTRY_MARK = b"PK\x01\x02"
 REPACK = "pack the images again as tar, tar.gz or zip and send the archive anew"
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, struct.error)
 """What the standard library raises for malformed archives; anything else from it is caught as well, see
@@ -197,10 +200,11 @@ def _checked_tar_name(info: tarfile.TarInfo, limits: ArchiveLimits) -> str:
 
 
 def _walk_zip(path: Path, limits: ArchiveLimits) -> Generator[Member]:
-    # zipfile reads the whole directory of the archive at once: a usual entry has 120 bytes.
-    max_read = max(1 << 20, 160 * limits.max_members)
+    # zipfile reads the whole directory of the archive at once (a usual entry has 120 bytes), and makes an object
+    # of 700 bytes for each entry before anybody can count them.
+    max_read = max(1 << 20, min(160 * limits.max_members, MAX_ZIP_DIRECTORY_BYTES))
     with path.open("rb") as raw:
-        reader = GuardedReader(raw, max_read=max_read)
+        reader = GuardedReader(raw, max_read=max_read, look=partial(_count_entries, limits))
         with zipfile.ZipFile(reader) as archive:
             infos = archive.infolist()
             _check_count(len(infos), limits)
@@ -209,6 +213,11 @@ def _walk_zip(path: Path, limits: ArchiveLimits) -> Generator[Member]:
                 if name and not info.is_dir():
                     with archive.open(info) as stream:
                         yield Member(name, info.file_size, stream)
+
+
+def _count_entries(limits: ArchiveLimits, content: bytes) -> None:
+    if content.startswith(ENTRY_MARK):
+        _check_count(content.count(ENTRY_MARK), limits)
 
 
 def _checked_zip_name(info: zipfile.ZipInfo, limits: ArchiveLimits) -> str:

@@ -16,7 +16,7 @@ class Binary(Protocol):
 
 
 class GuardedReader(io.RawIOBase):
-    """A read-only view of a file that refuses single reads over `max_read` and tells `check` how far it is.
+    """A read-only view of a file that refuses single reads over `max_read`; `check` sees positions, `look` bytes.
 
     The standard library's archive readers ask for as many bytes as a header says; a header of 40 bytes can
     say 10 GiB.
@@ -26,11 +26,17 @@ class GuardedReader(io.RawIOBase):
     """
 
     def __init__(
-        self, file: Binary, *, max_read: int, check: Callable[[int], None] = lambda _position: None
+        self,
+        file: Binary,
+        *,
+        max_read: int,
+        check: Callable[[int], None] = lambda _position: None,
+        look: Callable[[bytes], None] = lambda _content: None,
     ) -> None:
         self._file = file
         self._max_read = max_read
         self._check = check
+        self._look = look
         self.last_read = b""
 
     def readable(self) -> bool:
@@ -55,6 +61,7 @@ class GuardedReader(io.RawIOBase):
                 f"the archive's directory is over {self._max_read} bytes long", remedy="send fewer files"
             )
         self._check(self._file.tell())
+        self._look(self.last_read)
         return self.last_read
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from store.bases import Base, SavedBase, check_header, load_base, read_delta, save_base
+from store.bits import PackedBits
 from store.blobs import Blobs
 from store.blobs.contract import BlobWriter
-from store.codecs.bits import MaskWriter
+from store.codecs.bits import MaskReader, MaskWriter
 from store.codecs.floats import FloatWriter, round_to
 from store.errors import CorruptBlobError, InvalidUploadError
 from store.experts import ExpertFile, ExpertReader, Rebuilt, open_mask, open_unified
@@ -259,15 +261,14 @@ class CheckpointStore:
             starts = range(0, space.flat_size, CHUNK_ELEMENTS)
             for index, start in enumerate(starts):
                 chunk = values[start : start + CHUNK_ELEMENTS]
-                floats.add(
-                    fold.add_chunk(
-                        start,
-                        unified=np.zeros_like(chunk) if unified is None else unified.chunk(index),
-                        delta=chunk,
-                        read_mask=lambda task, index=index: readers[task].chunk(index),
-                        write_mask=lambda task, bits: masks[task].add(bits),
-                    )
+                folded = fold.add_chunk(
+                    start,
+                    unified=np.zeros_like(chunk) if unified is None else unified.chunk(index),
+                    delta=chunk,
+                    read_mask=partial(_read_chunk, readers, index),
+                    write_mask=lambda task, bits: masks[task].add(bits),
                 )
+                floats.add(folded)
                 if on_progress:
                     on_progress(index + 1, len(starts))
             floats.finish()
@@ -312,6 +313,10 @@ class _Written:
 
 def _committed(writers: list[BlobWriter]) -> list[str]:
     return [writer.commit().digest for writer in writers]
+
+
+def _read_chunk(readers: list[MaskReader], index: int, task: int) -> PackedBits:
+    return readers[task].chunk(index)
 
 
 def _weights_of(base_manifest: memoryview) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from store.errors import NotFoundError, UnsupportedFormatError
 from store.parameters import ParameterSpace
@@ -60,7 +60,7 @@ class BaseManifest:
         return _canonical("base", asdict(replace(self, space=_NO_SPACE)) | {"space": space, "layout": self.space.digest})
 
     @classmethod
-    def from_json(cls, content: bytes) -> Self:
+    def from_json(cls, content: bytes) -> "BaseManifest":
         """The base manifest that `to_json` wrote.
 
         Raises:
@@ -150,7 +150,7 @@ class Manifest:
         return _canonical("revision", asdict(self))
 
     @classmethod
-    def from_json(cls, content: bytes) -> Self:
+    def from_json(cls, content: bytes) -> "Manifest":
         """The manifest that `to_json` wrote.
 
         Raises:

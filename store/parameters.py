@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ class ParameterSpace:
     fixed: tuple[TensorSpec, ...]
 
     @classmethod
-    def describe(cls, entries: Mapping[str, tuple[tuple[int, ...], str, Kind]]) -> Self:
+    def describe(cls, entries: Mapping[str, tuple[tuple[int, ...], str, Kind]]) -> "ParameterSpace":
         """The space of a state dict given as name -> (shape, dtype name, kind)."""
         groups: dict[Kind, list[TensorSpec]] = {"parameter": [], "buffer": [], "fixed": []}
         offset = 0
@@ -158,7 +158,7 @@ class ParameterSpace:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "ParameterSpace":
         """The space that `to_dict` described."""
         return cls(*(_specs(values[group]) for group in ("fused", "buffers", "fixed")))
 

@@ -217,7 +217,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().to("cpu").contiguous().view(-1)
     if flat.numel() == 0:
         return memoryview(b"")
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def dtype_name(tensor: Tensor) -> str:

@@ -45,11 +45,11 @@ def verify(
         yield VerifyStep(done, total, problem)
     damaged = set()
     for digest in sorted(digests):
-        problem, size = _check_bytes(store.blobs, digest)
-        if problem:
+        damage, size = _check_bytes(store.blobs, digest)
+        if damage:
             damaged.add(digest)
         done += size
-        yield VerifyStep(done, total, problem)
+        yield VerifyStep(done, total, damage)
     for digest in sorted(set(manifests)):
         if digest not in damaged:
             for problem in _check_revision(store, digest, damaged):

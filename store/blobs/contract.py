@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from store.errors import CorruptBlobError, NotFoundError
 
@@ -59,7 +58,7 @@ class BlobWriter(ABC):
         self._publish(blob)
         return blob
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "BlobWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

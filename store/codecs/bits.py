@@ -29,11 +29,11 @@ class MaskWriter:
         if not packed.any():
             self._writer.add("zeros", b"")
             return
-        coded = self._compressor.compress(memoryview(packed))
+        coded = self._compressor.compress(packed.data)
         if len(coded) <= (1 - _LEAST_GAIN) * packed.nbytes:
             self._writer.add("zstd", coded)
         else:
-            self._writer.add("raw", memoryview(packed))
+            self._writer.add("raw", packed.data)
 
     def finish(self) -> None:
         """Write the index."""

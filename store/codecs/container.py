@@ -13,7 +13,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import xxhash
 
@@ -28,6 +28,7 @@ _TRAILER = struct.Struct("<QQ8s")
 _MAX_INDEX_BYTES = 64 * 2**20
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where an artefact is written to; a BlobWriter is one."""
 
@@ -73,6 +74,7 @@ class ArtefactWriter:
         self._sink.write(_TRAILER.pack(len(index), xxhash.xxh3_64_intdigest(index), MAGIC))
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where an artefact is read from: any range of its bytes."""
 

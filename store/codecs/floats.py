@@ -43,7 +43,7 @@ class FloatWriter:
         """Append the next chunk; values must be exact in the stored dtype (see `round_to`)."""
         if values.any():
             stored = values if self._dtype == "float32" else _to_bfloat16(values)
-            self._writer.add("raw", memoryview(stored.view(np.uint8)))
+            self._writer.add("raw", stored.view(np.uint8).data)
         else:
             self._writer.add("zeros", b"")
 

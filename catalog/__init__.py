@@ -14,10 +14,21 @@ from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
 
-from catalog.database import check_schema, open_engine, upgrade
+from catalog.database import check_schema, open_engine, upgrade_schema
 from catalog.settings import Settings
 
 __all__ = ["Catalog", "Session", "Settings", "upgrade"]
+
+
+def upgrade(url: str) -> None:
+    """Brings the catalog and the job engine's tables beside it to the newest schema, creating them if need be.
+
+    Several processes may do so at once; on a database that is up to date it changes nothing.
+    """
+    from catalog.dbos_queue import upgrade_engine  # noqa: PLC0415 - a circle, and dbos takes a second to import
+
+    upgrade_schema(url)
+    upgrade_engine(url)
 
 
 class Catalog:
@@ -48,6 +59,14 @@ class Catalog:
         """A session that only reads, all of it from one moment; never waits for a writer, never committed."""
         with Session(self._reading, expire_on_commit=False) as session:
             yield session
+
+    def check(self) -> None:
+        """Nothing, when the database answers and is at the newest schema.
+
+        Raises:
+            OutdatedSchemaError: it is at another schema.
+        """
+        check_schema(self._reading)
 
     def close(self) -> None:
         """Gives the connections back; the catalog cannot be used afterwards."""

@@ -55,7 +55,8 @@ def save_base(blobs: Blobs, path: Path, expected: Mapping[str, ExpectedTensor]) 
 
     Raises:
         InvalidUploadError: The file is malformed or holds NaN or infinite values.
-        IncompatibleTensorsError: A tensor is missing, extra, or of another shape or dtype than the architecture's.
+        IncompatibleTensorsError: A tensor is missing, extra, or of another shape or dtype than the
+            architecture's.
     """
     file = SafeFile(path)
     space = _space(file.header, expected)
@@ -113,12 +114,17 @@ def check_header(space: ParameterSpace, header: SafeHeader) -> None:
     for spec in space.all_specs:
         got = header.tensors[spec.name]
         if got.shape != spec.shape:
-            raise IncompatibleTensorsError(spec.name, expected=f"shape {spec.shape}", got=f"{got.shape}", remedy=remedy)
+            raise IncompatibleTensorsError(
+                spec.name, expected=f"shape {spec.shape}", got=f"{got.shape}", remedy=remedy
+            )
         allowed = {spec.dtype} if spec.name in fixed else {spec.dtype, "float32"}
         if got.dtype not in allowed:
             wanted = " or ".join(sorted(allowed))
             raise IncompatibleTensorsError(
-                spec.name, expected=f"dtype {wanted}", got=got.dtype, remedy=f"cast it to {spec.dtype} before saving"
+                spec.name,
+                expected=f"dtype {wanted}",
+                got=got.dtype,
+                remedy=f"cast it to {spec.dtype} before saving",
             )
 
 
@@ -127,7 +133,8 @@ def read_delta(base: Base, file: SafeFile) -> tuple[Float[Tensor, " flat"], dict
 
     Raises:
         IncompatibleTensorsError: The tensors are not the base's, or an integer tensor differs.
-        InvalidUploadError: A value is NaN or infinite, or the checkpoint's parameters equal the base's everywhere.
+        InvalidUploadError: A value is NaN or infinite, or the checkpoint's parameters equal the base's
+            everywhere.
     """
     check_header(base.space, file.header)
     for spec in base.space.all_specs:
@@ -188,12 +195,18 @@ def _space(header: SafeHeader, expected: Mapping[str, ExpectedTensor]) -> Parame
     for name, want in expected.items():
         got = header.tensors[name]
         if got.shape != want.shape:
-            raise IncompatibleTensorsError(name, expected=f"shape {want.shape}", got=f"{got.shape}", remedy=remedy)
+            raise IncompatibleTensorsError(
+                name, expected=f"shape {want.shape}", got=f"{got.shape}", remedy=remedy
+            )
         if want.kind != "fixed" and got.dtype not in BASE_DTYPES:
             wanted = " or ".join(BASE_DTYPES)
-            raise IncompatibleTensorsError(name, expected=wanted, got=got.dtype, remedy="cast it to float32 before saving")
+            raise IncompatibleTensorsError(
+                name, expected=wanted, got=got.dtype, remedy="cast it to float32 before saving"
+            )
         if want.kind == "fixed" and got.dtype in (*BASE_DTYPES, "float64"):
-            raise IncompatibleTensorsError(name, expected="an integer or bool dtype", got=got.dtype, remedy=remedy)
+            raise IncompatibleTensorsError(
+                name, expected="an integer or bool dtype", got=got.dtype, remedy=remedy
+            )
         entries[name] = (want.shape, got.dtype, want.kind)
     return ParameterSpace.describe(entries)
 
@@ -201,10 +214,14 @@ def _space(header: SafeHeader, expected: Mapping[str, ExpectedTensor]) -> Parame
 def _check_names(expected: set[str], got: set[str], remedy: str) -> None:
     if missing := sorted(expected - got):
         also = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise IncompatibleTensorsError(missing[0], expected="this tensor", got=f"nothing{also}", remedy=remedy)
+        raise IncompatibleTensorsError(
+            missing[0], expected="this tensor", got=f"nothing{also}", remedy=remedy
+        )
     if extra := sorted(got - expected):
         also = f" (and {len(extra) - 1} more)" if len(extra) > 1 else ""
-        raise IncompatibleTensorsError(extra[0], expected="no tensor of this name", got=f"one{also}", remedy=remedy)
+        raise IncompatibleTensorsError(
+            extra[0], expected="no tensor of this name", got=f"one{also}", remedy=remedy
+        )
 
 
 def _precision_warnings(space: ParameterSpace) -> tuple[str, ...]:
@@ -212,6 +229,6 @@ def _precision_warnings(space: ParameterSpace) -> tuple[str, ...]:
     if not half:
         return ()
     return (
-        f"{len(half)} of {len(space.fused)} tensors are {half[0].dtype}: deltas are computed and kept in float32, but an expert "
-        "downloaded in the base's dtype loses small changes; register the base in float32 to avoid that",
+        f"{len(half)} of {len(space.fused)} tensors are {half[0].dtype}: deltas are computed and kept in float32, "
+        "but an expert downloaded in the base's dtype loses small changes; register the base in float32 to avoid that",
     )

@@ -27,7 +27,7 @@ from store.safefile import SafeFile, header_bytes, read_header, tensor_bytes
 
 @dataclass(frozen=True)
 class NewTask:
-    """What is known of a task before it is folded in: its classes, its templates, and its prototypes' digest."""
+    """A task before it is folded in: its classes, its templates, and the digest of its prototypes."""
 
     name: str
     classes: tuple[str, ...]
@@ -44,8 +44,8 @@ class TaskMeasures:
         bits_cleared: Bits this fusion cleared; for the new task, non-zero delta entries that lost the vote.
         relative_l2: Distance of the served delta from the reference, relative to the reference.
         cosine: Cosine between the two.
-        reference: "original" (the task's own fine-tuned delta) at its own step; afterwards, when the original is gone,
-            "previous revision" (the delta served before this fusion).
+        reference: "original" (the task's own fine-tuned delta) at its own step; afterwards, when the
+            original is gone, "previous revision" (the delta served before this fusion).
     """
 
     rescaler: float
@@ -59,7 +59,7 @@ class TaskMeasures:
 
 @dataclass(frozen=True)
 class FoldOutcome:
-    """A written, unpublished revision: its manifest, what became of each task, and the bytes of its artefacts."""
+    """A written, unpublished revision: its manifest, what became of each task, its artefacts' bytes."""
 
     manifest_digest: str
     manifest: Manifest
@@ -123,9 +123,10 @@ class CheckpointStore:
         checkpoint: Path,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> FoldOutcome:
-        """Fold a fine-tuned checkpoint into a revision and write the next one; the same inputs give the same digest.
+        """Fold a fine-tuned checkpoint into a revision and write the next one.
 
-        Nothing is published: until a catalog names the manifest, its blobs are leftovers that a sweep removes.
+        The same inputs give the same digest. Nothing is published: until a catalog names the manifest, its blobs are leftovers that a sweep
+        removes.
 
         Args:
             base: The base that the checkpoint was fine-tuned from.
@@ -136,7 +137,8 @@ class CheckpointStore:
             on_progress: Called with (chunks done, chunks in all).
 
         Raises:
-            InvalidUploadError: The checkpoint is malformed, not finite, equal to the base, or the task is there already.
+            InvalidUploadError: The checkpoint is malformed, not finite, equal to the base, or the task is
+                there already.
             IncompatibleTensorsError: A tensor does not fit the base.
             CorruptBlobError: The parent's artefacts are damaged.
             BlobsUnavailableError: The disk is full; nothing but leftovers was written.
@@ -151,12 +153,16 @@ class CheckpointStore:
             weights=weights,
             round_stored=lambda chunk: round_to(chunk, options.unified_dtype),
         )
-        written = self._stream(fold, base.space, old=old, options=options, delta=delta, on_progress=on_progress)
+        written = self._stream(
+            fold, base.space, old=old, options=options, delta=delta, on_progress=on_progress
+        )
         folded = fold.finish()
         entries = [replace(task, mask="") for task in old_tasks]
         entries.append(self._entry(new_task, buffers))
         tasks = tuple(
-            replace(entry, mask=mask, rescaler=result.rescaler, l1_norm=result.l1_norm, bits_set=result.bits_set)
+            replace(
+                entry, mask=mask, rescaler=result.rescaler, l1_norm=result.l1_norm, bits_set=result.bits_set
+            )
             for entry, mask, result in zip(entries, written.masks, folded, strict=True)
         )
         manifest = Manifest(
@@ -173,8 +179,8 @@ class CheckpointStore:
     def drop_task(self, digest: str, name: str) -> tuple[str, Manifest]:
         """Write the revision that serves all tasks but this one; return its digest and manifest.
 
-        The task's imprint stays in the unified delta and in the other masks: only rolling back to a revision before the task,
-        and learning again what came after it, removes that.
+        The task's imprint stays in the unified delta and in the other masks: only rolling back to a revision
+        before the task, and learning again what came after it, removes that.
         """
         old = self.manifest(digest)
         dropped = old.task(name)
@@ -223,7 +229,10 @@ class CheckpointStore:
         digest = None
         if buffers:
             names = sorted(buffers)
-            entries = [(name, str(buffers[name].dtype).removeprefix("torch."), tuple(buffers[name].shape)) for name in names]
+            entries = [
+                (name, str(buffers[name].dtype).removeprefix("torch."), tuple(buffers[name].shape))
+                for name in names
+            ]
             content = header_bytes(entries) + b"".join(tensor_bytes(buffers[name]) for name in names)
             digest = self.blobs.put(content).digest
         return TaskEntry(
@@ -333,4 +342,6 @@ def _check_parent(old: Manifest | None, *, base: Base, options: FusionOptions, n
             f"the model fuses with {old.options}, not {options}; make a new model for other options"
         )
     if any(task.name == name for task in old.tasks):
-        raise InvalidUploadError(f"task {name!r} is in the revision already; remove it first, or choose another name")
+        raise InvalidUploadError(
+            f"task {name!r} is in the revision already; remove it first, or choose another name"
+        )

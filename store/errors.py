@@ -2,11 +2,12 @@
 
 StoreError
 ├── NotFoundError               the named blob, task or revision is not here
-├── IncompatibleTensorsError    a checkpoint does not fit its base (names the tensor, what was expected and what came)
-├── InvalidUploadError          a foreign file is not what it claims to be, or holds values that cannot be learned from
-├── CorruptBlobError            stored bytes are not the bytes that were written (names both digests)
-├── UnsupportedFormatError      written by a newer version, or of a kind this version does not know
-└── BlobsUnavailableError       the storage under the blobs refused (disk full, I/O error); may be retried
+├── IncompatibleTensorsError    a checkpoint does not fit its base (names the tensor, what was expected and
+what came) ├── InvalidUploadError          a foreign file is not what it claims to be, or holds values that
+cannot be learned from ├── CorruptBlobError            stored bytes are not the bytes that were written
+(names both digests) ├── UnsupportedFormatError      written by a newer version, or of a kind this version
+does not know └── BlobsUnavailableError       the storage under the blobs refused (disk full, I/O error); may
+be retried
 """
 
 

@@ -1,4 +1,4 @@
-"""Rebuilds experts: base + decoupled delta, whole into a buffer or as the byte range of a safetensors file."""
+"""Rebuilds experts, base + decoupled delta: whole into a buffer, or any bytes of a safetensors file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,8 +105,8 @@ class ExpertReader:
 class ExpertFile:
     """A task's expert as a safetensors file that exists only while it is read.
 
-    It has the base's own tensor names, shapes and dtypes, tensors sorted by name. Any byte range can be read; only the
-    chunks under it are rebuilt.
+    It has the base's own tensor names, shapes and dtypes, tensors sorted by name. Any byte range can be
+    read; only the chunks under it are rebuilt.
 
     Attributes:
         size_bytes: Length of the whole file.
@@ -118,7 +118,9 @@ class ExpertFile:
         self.etag = digest
         self._specs = base.space.all_specs
         entries = [(spec.name, spec.dtype, spec.shape) for spec in self._specs]
-        self._header = header_bytes(entries, {"format": "pt", "condu_expert": digest, "condu_base": base.digest})
+        self._header = header_bytes(
+            entries, {"format": "pt", "condu_expert": digest, "condu_base": base.digest}
+        )
         self.size_bytes = len(self._header) + sum(spec.size_bytes for spec in self._specs)
         self._whole = reader.buffers() | base.fixed
         self._chunk_index = -1
@@ -131,7 +133,9 @@ class ExpertFile:
         yield from _sliced(memoryview(self._header), start, stop)
         for spec in self._specs:
             if start < position + spec.size_bytes and position < stop:
-                yield from self._tensor_range(spec, max(start - position, 0), min(stop - position, spec.size_bytes))
+                yield from self._tensor_range(
+                    spec, max(start - position, 0), min(stop - position, spec.size_bytes)
+                )
             position += spec.size_bytes
 
     def _tensor_range(self, spec: TensorSpec, start: int, stop: int) -> Iterator[memoryview]:

@@ -1,7 +1,8 @@
-"""What a stored base and a stored revision are: small JSON documents, kept as blobs, that name all other blobs.
+"""What a stored base and a stored revision are: small JSON blobs that name all other blobs.
 
-A manifest's digest is the identity of what it describes: equal digests mean equal weights. Everything a result depends on
-stands in it: the base, the layout, the fusion kind, the norm, the tie rule, the stored dtype, the tasks in their order.
+A manifest's digest is the identity of what it describes: equal digests mean equal weights. Everything a
+result depends on stands in it: the base, the layout, the fusion kind, the norm, the tie rule, the stored
+dtype, the tasks in their order.
 """
 
 import hashlib
@@ -25,7 +26,8 @@ class FusionOptions:
 
     Attributes:
         kind: The fusion kind's name.
-        rescaler_norm: The norm of N and lambda (method: global_l1 is the paper's, tensor_mean_l1 the released code's).
+        rescaler_norm: The norm of N and lambda (method: global_l1 is the paper's, tensor_mean_l1 the
+            released code's).
         unified_dtype: How the unified delta is stored; lambda is computed against the stored values.
         tie_rule: The sign of a zero vote.
         accumulation: Dtypes of elementwise arithmetic and of norms.
@@ -57,7 +59,9 @@ class BaseManifest:
     def to_json(self) -> bytes:
         """Canonical bytes; their sha256 is the base's digest."""
         space = self.space.to_dict()
-        return _canonical("base", asdict(replace(self, space=_NO_SPACE)) | {"space": space, "layout": self.space.digest})
+        return _canonical(
+            "base", asdict(replace(self, space=_NO_SPACE)) | {"space": space, "layout": self.space.digest}
+        )
 
     @classmethod
     def from_json(cls, content: bytes) -> "BaseManifest":
@@ -135,7 +139,14 @@ class Manifest:
     def expert_digest(self, name: str) -> str:
         """The identity of the task's expert, from what its weights depend on; costs no look at them."""
         task = self.task(name)
-        parts = (self.base, self.options.kind, self.unified, task.mask, float(task.rescaler).hex(), task.buffers)
+        parts = (
+            self.base,
+            self.options.kind,
+            self.unified,
+            task.mask,
+            float(task.rescaler).hex(),
+            task.buffers,
+        )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def named_blobs(self) -> frozenset[str]:
@@ -166,7 +177,9 @@ class Manifest:
 
 def _canonical(kind: str, values: Mapping[str, Any]) -> bytes:
     document = {"format": FORMAT_VERSION, "kind": kind, **values}
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    ).encode()
 
 
 def _parsed(kind: str, content: bytes) -> dict[str, Any]:
@@ -174,10 +187,12 @@ def _parsed(kind: str, content: bytes) -> dict[str, Any]:
         values = json.loads(content)
         found_kind, version = values.pop("kind"), values.pop("format")
     except (ValueError, AttributeError, KeyError) as error:
-        raise UnsupportedFormatError(f"this blob is no manifest of a {kind}; pass the digest of one") from error
+        raise UnsupportedFormatError(
+            f"this blob is no manifest of a {kind}; pass the digest of one"
+        ) from error
     if found_kind != kind or version != FORMAT_VERSION:
         raise UnsupportedFormatError(
-            f"this is a {found_kind} manifest of format {version}; expected a {kind} of format {FORMAT_VERSION}: upgrade condu"
+            f"this is a {found_kind} manifest of format {version}; expected a {kind} of format {FORMAT_VERSION}: "
+            "upgrade condu"
         )
     return dict(values)
-

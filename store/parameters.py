@@ -1,8 +1,8 @@
 """The parameter space of a model: named tensors on one side, one flat float32 buffer on the other.
 
-Tensors stand in the flat buffer sorted by name, each starting at a multiple of ALIGNMENT elements, so that a mask's
-bits of one tensor start on a byte and a vector register never straddles two tensors. The padding between is zero and stays
-zero under every operation of the store.
+Tensors stand in the flat buffer sorted by name, each starting at a multiple of ALIGNMENT elements, so that a
+mask's bits of one tensor start on a byte and a vector register never straddles two tensors. The padding
+between is zero and stays zero under every operation of the store.
 """
 
 import hashlib
@@ -24,9 +24,15 @@ ALIGNMENT = 64
 """Elements; 64 float32 are 256 bytes, and 64 mask bits are 8 bytes."""
 
 CHUNK_ELEMENTS = 2**20
-"""Elements of the flat buffer that are stored and worked on together (the last chunk may be shorter): 4 MiB of float32."""
+"""Elements of the flat buffer that are stored and worked on together (the last chunk may be shorter): 4 MiB
+of float32."""
 
-FLOAT_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+FLOAT_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
 FIXED_DTYPES = {
     "int64": torch.int64,
     "int32": torch.int32,
@@ -44,8 +50,9 @@ Kind = Literal["parameter", "buffer", "fixed"]
 class ExpectedTensor:
     """What an architecture asks of one state-dict entry: its shape, and what the store does with it.
 
-    `parameter` entries are fused; `buffer` entries (floating point, such as BatchNorm statistics) are kept whole with
-    their task where they differ from the base; `fixed` entries (integers, bools) must equal the base's.
+    `parameter` entries are fused; `buffer` entries (floating point, such as BatchNorm statistics) are kept
+    whole with their task where they differ from the base; `fixed` entries (integers, bools) must equal the
+    base's.
     """
 
     shape: tuple[int, ...]
@@ -54,7 +61,7 @@ class ExpectedTensor:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a space. `offset` and `size` count elements; offset is -1 for tensors outside the flat buffer."""
+    """One tensor; offset and size count elements, the offset is -1 outside the flat buffer."""
 
     name: str
     shape: tuple[int, ...]
@@ -70,7 +77,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """Which tensors a model has, where each fused one lies in the flat buffer, and the digest of that layout."""
+    """Which tensors a model has, and where each fused one lies in the flat buffer."""
 
     fused: tuple[TensorSpec, ...]
     buffers: tuple[TensorSpec, ...]
@@ -127,7 +134,9 @@ class ParameterSpace:
 
     def views(self, flat: Float[Tensor, " flat"]) -> dict[str, Tensor]:
         """The fused tensors as views into the flat buffer; nothing is copied, writes go through."""
-        return {spec.name: flat[spec.offset : spec.offset + spec.size].view(spec.shape) for spec in self.fused}
+        return {
+            spec.name: flat[spec.offset : spec.offset + spec.size].view(spec.shape) for spec in self.fused
+        }
 
     def flatten(self, tensors: Mapping[str, Tensor], out: Tensor | None = None) -> Float[Tensor, " flat"]:
         """The flat float32 buffer that holds the given tensors (extra names are ignored).
@@ -145,7 +154,10 @@ class ParameterSpace:
             if tensor is None or tuple(tensor.shape) != spec.shape:
                 got = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
                 raise IncompatibleTensorsError(
-                    spec.name, expected=f"shape {spec.shape}", got=got, remedy="give a state dict of the base's architecture"
+                    spec.name,
+                    expected=f"shape {spec.shape}",
+                    got=got,
+                    remedy="give a state dict of the base's architecture",
                 )
             flat[spec.offset : spec.offset + spec.size].view(spec.shape).copy_(tensor)
         return flat

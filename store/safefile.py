@@ -1,20 +1,21 @@
 """Reads a foreign safetensors file without trusting it, and writes the canonical form of one.
 
-Nothing of the file is believed before it is checked: the header's length, its JSON, every dtype, shape and offset. A
-file that passes describes each of its bytes exactly once. Values are not looked at here (NaN is found where values are read).
+Nothing of the file is believed before it is checked: the header's length, its JSON, every dtype, shape and
+offset. A file that passes describes each of its bytes exactly once. Values are not looked at here (NaN is
+found where values are read).
 """
 
-import io
 import json
 import math
 import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,9 @@ DTYPE_NAMES = {
 }
 FILE_DTYPES = {name: code for code, name in DTYPE_NAMES.items()}
 
-_CONVERT = "convert it with safetensors.torch.save_file(model.state_dict(), 'model.safetensors') and upload that"
+_CONVERT = (
+    "convert it with safetensors.torch.save_file(model.state_dict(), 'model.safetensors') and upload that"
+)
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,15 @@ class SafeFile:
     """A checked safetensors file, mapped; it stays mapped while a tensor of it lives.
 
     Raises:
-        InvalidUploadError: The file is not a safetensors file of the known dtypes that describes all its bytes once.
+        InvalidUploadError: The file is not a safetensors file of the known dtypes that describes all its
+            bytes once.
     """
 
     def __init__(self, path: Path) -> None:
         self.header = read_header(path)
         with path.open("rb") as file:
-            # Private: torch asks for writable memory, and a stray write can never reach the file. Never closed by hand:
-            # torch keeps the mapping alive but does not stop a close under its feet.
+            # Private: torch asks for writable memory, and a stray write can never reach the file. Never
+            # closed by hand: torch keeps the mapping alive but does not stop a close under its feet.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def tensor(self, name: str) -> Tensor:
@@ -91,32 +95,37 @@ def read_header(path: Path) -> SafeHeader:
         InvalidUploadError: Names what is wrong and, where one can guess, what to do.
     """
     with path.open("rb") as file:
-        return _read_header(file, path.stat().st_size)
+        return _checked_header(file.read(8), file.read, path.stat().st_size)
 
 
 def parse_safetensors(content: memoryview) -> dict[str, Tensor]:
-    """The tensors of a safetensors file in writable memory, as views where they are aligned, after the same checks."""
-    header = _read_header(io.BytesIO(content), len(content))
+    """The tensors of a safetensors file in writable memory, after the same checks; views if aligned."""
+    header = _checked_header(bytes(content[:8]), lambda size: bytes(content[8 : 8 + size]), len(content))
     return {name: _tensor(content, entry) for name, entry in header.tensors.items()}
 
 
-def _read_header(file: BinaryIO, file_size: int) -> SafeHeader:
-    start = file.read(8)
+def _checked_header(start: bytes, read_on: Callable[[int], bytes], file_size: int) -> SafeHeader:
     if start[:2] in {b"PK", b"\x80\x02", b"\x80\x04"}:
-        raise InvalidUploadError(f"this is a PyTorch pickle file, not safetensors; pickles are never read: {_CONVERT}")
+        raise InvalidUploadError(
+            f"this is a PyTorch pickle file, not safetensors; pickles are never read: {_CONVERT}"
+        )
     if len(start) < 8:
-        raise InvalidUploadError(f"the file has {file_size} bytes, too short for safetensors; upload it again whole")
+        raise InvalidUploadError(
+            f"the file has {file_size} bytes, too short for safetensors; upload it again whole"
+        )
     header_size = struct.unpack("<Q", start)[0]
     if header_size > min(MAX_HEADER_BYTES, file_size - 8):
         raise InvalidUploadError(
-            f"the header claims {header_size} bytes in a file of {file_size} (at most {MAX_HEADER_BYTES} are read); "
-            f"the file is truncated or not safetensors: {_CONVERT}"
+            f"the header claims {header_size} bytes in a file of {file_size} "
+            f"(at most {MAX_HEADER_BYTES} are read); the file is truncated or not safetensors: {_CONVERT}"
         )
-    raw = file.read(header_size)
+    raw = read_on(header_size)
     values = _parse_json(raw)
     metadata = values.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise InvalidUploadError("__metadata__ must map names to strings; save the file again with safetensors")
+        raise InvalidUploadError(
+            "__metadata__ must map names to strings; save the file again with safetensors"
+        )
     if len(values) > MAX_TENSORS:
         raise InvalidUploadError(f"the file names {len(values)} tensors; at most {MAX_TENSORS} are read")
     data_start = 8 + header_size
@@ -140,7 +149,9 @@ def _parse_json(raw: bytes) -> dict[str, Any]:
     try:
         values = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InvalidUploadError(f"the header is not JSON ({error}); the file is damaged or not safetensors") from error
+        raise InvalidUploadError(
+            f"the header is not JSON ({error}); the file is damaged or not safetensors"
+        ) from error
     if not isinstance(values, dict):
         raise InvalidUploadError("the header is not a JSON object; the file is not safetensors")
     return values
@@ -149,8 +160,7 @@ def _parse_json(raw: bytes) -> dict[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"{twice[:80]!r} is named twice")
     return values
 
@@ -158,15 +168,23 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _checked_range(name: str, entry: object, data_start: int, file_size: int) -> TensorRange:
     shown = repr(name[:80])
     if len(name) > MAX_NAME_LENGTH:
-        raise InvalidUploadError(f"tensor name {shown}... has {len(name)} characters; at most {MAX_NAME_LENGTH} are read")
+        raise InvalidUploadError(
+            f"tensor name {shown}... has {len(name)} characters; at most {MAX_NAME_LENGTH} are read"
+        )
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise InvalidUploadError(f"tensor {shown}: needs exactly dtype, shape and data_offsets; save the file again")
+        raise InvalidUploadError(
+            f"tensor {shown}: needs exactly dtype, shape and data_offsets; save the file again"
+        )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_NAMES:
         known = ", ".join(DTYPE_NAMES)
-        raise InvalidUploadError(f"tensor {shown}: dtype {str(dtype)[:20]!r} is not one of {known}; cast it before saving")
+        raise InvalidUploadError(
+            f"tensor {shown}: dtype {str(dtype)[:20]!r} is not one of {known}; cast it before saving"
+        )
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
-        raise InvalidUploadError(f"tensor {shown}: shape and data_offsets must be lists of whole numbers >= 0")
+        raise InvalidUploadError(
+            f"tensor {shown}: shape and data_offsets must be lists of whole numbers >= 0"
+        )
     begin, end = offsets
     size = math.prod(shape) * TORCH_DTYPES[DTYPE_NAMES[dtype]].itemsize
     if end - begin != size or data_start + end > file_size:
@@ -186,15 +204,19 @@ def _check_coverage(tensors: Mapping[str, TensorRange], data_start: int, file_si
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.start != position:
             raise InvalidUploadError(
-                f"tensor {name[:80]!r} starts at byte {entry.start}, expected {position}: tensors overlap or leave a hole; "
-                "save the file again with safetensors"
+                f"tensor {name[:80]!r} starts at byte {entry.start}, expected {position}: "
+                "tensors overlap or leave a hole; save the file again with safetensors"
             )
         position = entry.stop
     if position != file_size:
-        raise InvalidUploadError(f"{file_size - position} bytes after the last tensor belong to none; upload the file again")
+        raise InvalidUploadError(
+            f"{file_size - position} bytes after the last tensor belong to none; upload the file again"
+        )
 
 
-def header_bytes(entries: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None) -> bytes:
+def header_bytes(
+    entries: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
+) -> bytes:
     """The length prefix and header of a safetensors file whose tensors follow in the given order.
 
     Args:
@@ -205,10 +227,16 @@ def header_bytes(entries: Iterable[tuple[str, str, tuple[int, ...]]], metadata: 
     position = 0
     for name, dtype, shape in entries:
         size = math.prod(shape) * TORCH_DTYPES[dtype].itemsize
-        values[name] = {"dtype": FILE_DTYPES[dtype], "shape": list(shape), "data_offsets": [position, position + size]}
+        values[name] = {
+            "dtype": FILE_DTYPES[dtype],
+            "shape": list(shape),
+            "data_offsets": [position, position + size],
+        }
         position += size
     text = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # so that data starts at a multiple of 8 bytes, as every other writer does
+    text += b" " * (
+        -len(text) % 8
+    )  # so that data starts at a multiple of 8 bytes, as every other writer does
     return struct.pack("<Q", len(text)) + text
 
 
@@ -225,7 +253,9 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors in canonical form (sorted by name); the file appears whole or not at all.
 
     Raises:
@@ -235,13 +265,17 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(header_bytes([(n, dtype_name(tensors[n]), tuple(tensors[n].shape)) for n in names], metadata))
+            file.write(
+                header_bytes([(n, dtype_name(tensors[n]), tuple(tensors[n].shape)) for n in names], metadata)
+            )
             for name in names:
                 file.write(tensor_bytes(tensors[name]))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except OSError as error:
-        raise BlobsUnavailableError(f"cannot write {path}: {error.strerror}; free disk space and try again") from error
+        raise BlobsUnavailableError(
+            f"cannot write {path}: {error.strerror}; free disk space and try again"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)

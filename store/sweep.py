@@ -11,7 +11,7 @@ from store.manifest import BaseManifest
 
 @dataclass(frozen=True)
 class Roots:
-    """What must stay, by digest: revisions' manifests, base manifests, and blobs that name no other (datasets, uploads)."""
+    """What must stay: manifests of revisions and of bases, and blobs that name no other."""
 
     manifests: Collection[str]
     bases: Collection[str] = ()
@@ -40,8 +40,8 @@ class SweepReport:
 def sweep(store: CheckpointStore, roots: Roots, *, grace_s: float, delete: bool) -> SweepReport:
     """Remove every blob that the roots do not reach and that is older than the grace period.
 
-    A blob written for a revision that is not published yet is unnamed too: the grace period protects it, and a writer who
-    writes the same bytes again makes them young again. A second sweep finds nothing to do.
+    A blob written for a revision that is not published yet is unnamed too: the grace period protects it, and
+    a writer who writes the same bytes again makes them young again. A second sweep finds nothing to do.
     """
     live = live_blobs(store.blobs, roots)
     removed: list[str] = []

@@ -23,7 +23,7 @@ _NORM_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class VerifyStep:
-    """Progress of a verification: bytes done of bytes in all, and what was found wrong just now, if anything."""
+    """Progress of a verification: bytes done of all, and what was just found wrong, if anything."""
 
     done_bytes: int
     total_bytes: int
@@ -33,10 +33,10 @@ class VerifyStep:
 def verify(
     store: CheckpointStore, *, manifests: Iterable[str], bases: Iterable[str] = (), others: Iterable[str] = ()
 ) -> Iterator[VerifyStep]:
-    """Check what the given revisions, bases and other blobs need; yields progress and each problem as it is found.
+    """Check what the given revisions, bases and other blobs need; yield progress and problems.
 
-    Every blob is read and hashed. Of every revision: lambda ||M u|| = N, the recorded bit counts, and against its parent,
-    while that is still there, that no mask bit went from 0 to 1 and that no N changed.
+    Every blob is read and hashed. Of every revision: lambda ||M u|| = N, the recorded bit counts, and
+    against its parent, while that is still there, that no mask bit went from 0 to 1 and that no N changed.
     """
     digests, problems = _named(store, manifests=manifests, bases=bases, others=others)
     total = sum(store.blobs.size_bytes(digest) for digest in digests if store.blobs.contains(digest))
@@ -120,7 +120,8 @@ def _check_task(store: CheckpointStore, base: Base, manifest: Manifest, task: Ta
         yield f"task {task.name!r}: its mask has {num_bits} bits set, the manifest says {task.bits_set}"
     served = task.rescaler * sums.norm
     if task.bits_set and abs(served - task.l1_norm) > _NORM_TOLERANCE * task.l1_norm:
-        yield f"task {task.name!r}: the norm of its served delta is {served!r}, its original delta's is {task.l1_norm!r}"
+        yield f"task {task.name!r}: the norm of its served delta is {served!r}, "
+            f"its original delta's is {task.l1_norm!r}"
 
 
 def _check_nested(store: CheckpointStore, base: Base, manifest: Manifest) -> Iterator[str]:
@@ -137,4 +138,5 @@ def _check_nested(store: CheckpointStore, base: Base, manifest: Manifest) -> Ite
         before, after = (open_mask(store.blobs, task.mask, base.space) for task in (old, new))
         appeared = sum(count_bits(after.chunk(i) & ~before.chunk(i)) for i in range(after.num_chunks))
         if appeared:
-            yield f"task {old.name!r}: {appeared} mask bits went from 0 to 1 since the parent revision; they never may"
+            yield f"task {old.name!r}: {appeared} mask bits went from 0 to 1 since the parent revision; "
+                "they never may"

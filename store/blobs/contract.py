@@ -1,7 +1,8 @@
 """What every place that keeps blobs promises.
 
-A blob is immutable and named by the sha256 of its bytes (64 lower-case hex digits). Writing the same bytes twice gives
-the same name and keeps one copy. A blob appears whole or not at all, and is durable once `commit` has returned.
+A blob is immutable and named by the sha256 of its bytes (64 lower-case hex digits). Writing the same bytes
+twice gives the same name and keeps one copy. A blob appears whole or not at all, and is durable once
+`commit` has returned.
 """
 
 import hashlib
@@ -61,7 +62,9 @@ class BlobWriter(ABC):
     def __enter__(self) -> "BlobWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._discard()
 
     @abstractmethod
@@ -84,9 +87,10 @@ class Blobs(ABC):
 
     @abstractmethod
     def read(self, digest: str, start: int = 0, length: int | None = None) -> memoryview:
-        """Bytes [start, start + length) of the blob (to its end without a length), in memory that the caller owns.
+        """Bytes [start, start + length) of the blob, or all from start, in memory the caller owns.
 
-        The bytes are not verified here: artefacts carry sums of their own, and `condu verify` checks the digests.
+        The bytes are not verified here: artefacts carry sums of their own, and `condu verify` checks the
+        digests.
 
         Raises:
             NotFoundError: There is no such blob.
@@ -104,7 +108,7 @@ class Blobs(ABC):
 
     @abstractmethod
     def delete(self, digest: str, *, unless_younger_than_s: float = 0.0) -> int:
-        """Remove the blob and return the bytes freed; 0 if it was not there or was written more recently than that."""
+        """Remove the blob and return the bytes freed: 0 if it is not there or younger than that."""
 
     @abstractmethod
     def list(self) -> Iterator[StoredBlob]:
@@ -116,7 +120,7 @@ class Blobs(ABC):
 
     @abstractmethod
     def copy_to(self, digest: str, path: Path) -> None:
-        """Make the blob's bytes readable at `path`, which must not exist; the caller must not write to that file."""
+        """Make the blob readable at `path`, a new file that the caller must never write to."""
 
     def put(self, content: bytes) -> Blob:
         """Write the bytes as one blob."""
@@ -135,15 +139,21 @@ class Blobs(ABC):
 def check_digest(digest: str) -> str:
     """The digest itself; NotFoundError where it is none, so that no foreign text ever becomes a path."""
     if not _DIGEST.fullmatch(digest):
-        raise NotFoundError(f"{digest[:80]!r} is not a digest (64 lower-case hex digits); list what exists with `condu stats`")
+        raise NotFoundError(
+            f"{digest[:80]!r} is not a digest (64 lower-case hex digits); list what exists with `condu stats`"
+        )
     return digest
 
 
 def not_found(digest: str) -> NotFoundError:
     """The error for a digest that names nothing here."""
-    return NotFoundError(f"blob {digest} is not in the store; run `condu verify`, then restore it from a backup")
+    return NotFoundError(
+        f"blob {digest} is not in the store; run `condu verify`, then restore it from a backup"
+    )
 
 
 def too_short(digest: str, *, wanted: int, size_bytes: int) -> CorruptBlobError:
     """The error for a blob that ends before a range that its reader knows to be there."""
-    return CorruptBlobError(f"blob {digest}", expected=f"at least {wanted} bytes", found=f"{size_bytes} bytes")
+    return CorruptBlobError(
+        f"blob {digest}", expected=f"at least {wanted} bytes", found=f"{size_bytes} bytes"
+    )

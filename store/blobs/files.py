@@ -1,7 +1,8 @@
 """Blobs as files in a folder: FOLDER/ab/abcdef..., written beside and linked into place.
 
-A write goes to FOLDER/incoming, is flushed to disk, and gets its name by link(2), which fails if the name is taken, so two
-writers of the same bytes never tear each other's file. The folder is flushed too: after `commit` a power cut loses nothing.
+A write goes to FOLDER/incoming, is flushed to disk, and gets its name by link(2), which fails if the name is
+taken, so two writers of the same bytes never tear each other's file. The folder is flushed too: after
+`commit` a power cut loses nothing.
 """
 
 import contextlib
@@ -79,8 +80,8 @@ class FileBlobs(Blobs):
             status = doomed.stat()
         except FileNotFoundError:
             return 0
-        # Looked at only now that no writer can touch it: whoever wrote it again before the rename made it young,
-        # whoever comes after finds the name free and links a copy of his own.
+        # Looked at only now that no writer can touch it: whoever wrote it again before the rename made it
+        # young, whoever comes after finds the name free and links a copy of his own.
         if time.time() - status.st_mtime < unless_younger_than_s:
             with contextlib.suppress(FileExistsError):
                 os.link(doomed, path)
@@ -174,5 +175,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _unavailable(what: str, error: OSError) -> BlobsUnavailableError:
     return BlobsUnavailableError(
-        f"cannot {what}: {error.strerror}; free disk space (`condu sweep --delete`) or mend the storage, then try again"
+        f"cannot {what}: {error.strerror}; free disk space (`condu sweep --delete`) or mend the storage, "
+        "then try again"
     )

@@ -20,7 +20,12 @@ class MaskWriter:
     """Writes a mask artefact chunk by chunk to a sink."""
 
     def __init__(self, sink: Sink, *, layout: str, num_bits: int) -> None:
-        header = {"layout": layout, "bit_count": num_bits, "bit_order": "little", "chunk_elements": CHUNK_ELEMENTS}
+        header = {
+            "layout": layout,
+            "bit_count": num_bits,
+            "bit_order": "little",
+            "chunk_elements": CHUNK_ELEMENTS,
+        }
         self._writer = ArtefactWriter(sink, kind=KIND, header=header)
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
 
@@ -63,7 +68,11 @@ class MaskReader:
         payload = self._reader.payload(index)
         if codec == "zeros":
             return np.zeros(num_bytes, dtype=np.uint8)
-        raw = self._decompressor.decompress(payload, max_output_size=num_bytes) if codec == "zstd" else payload
+        raw = (
+            self._decompressor.decompress(payload, max_output_size=num_bytes) if codec == "zstd" else payload
+        )
         if len(raw) != num_bytes:
-            raise CorruptBlobError(f"chunk {index} of mask {self._name}", expected=f"{num_bytes} bytes", found=f"{len(raw)}")
+            raise CorruptBlobError(
+                f"chunk {index} of mask {self._name}", expected=f"{num_bytes} bytes", found=f"{len(raw)}"
+            )
         return np.frombuffer(raw, dtype=np.uint8)

@@ -5,8 +5,9 @@
     n bytes    index: canonical JSON with the header's fields and, per chunk, [codec, position, length, xxh3]
     24 bytes   trailer: n and the index's xxh3 as little-endian u64, the magic again
 
-The index stands at the end so that an artefact is written in one pass without knowing its length, and a reader finds any
-chunk without touching another. Every chunk is checked against its sum each time it is decoded.
+The index stands at the end so that an artefact is written in one pass without knowing its length, and a
+reader finds any chunk without touching another. Every chunk is checked against its sum each time it is
+decoded.
 """
 
 import json
@@ -69,7 +70,9 @@ class ArtefactWriter:
 
     def finish(self) -> None:
         """Write the index and the trailer."""
-        index = json.dumps(self._header | {"chunks": self._chunks}, sort_keys=True, separators=(",", ":")).encode()
+        index = json.dumps(
+            self._header | {"chunks": self._chunks}, sort_keys=True, separators=(",", ":")
+        ).encode()
         self._sink.write(index)
         self._sink.write(_TRAILER.pack(len(index), xxhash.xxh3_64_intdigest(index), MAGIC))
 
@@ -94,7 +97,8 @@ class ArtefactReader:
 
     Raises:
         CorruptBlobError: The frame or the index is damaged.
-        UnsupportedFormatError: Another kind of artefact, or a format version that this software does not read.
+        UnsupportedFormatError: Another kind of artefact, or a format version that this software does not
+            read.
     """
 
     def __init__(self, source: Source, *, kind: str) -> None:
@@ -132,10 +136,13 @@ class ArtefactReader:
             raise self._damaged(MAGIC.hex(), magic.hex())
         if version != FORMAT_VERSION:
             raise UnsupportedFormatError(
-                f"{self._name} has format {version}; this version reads format {FORMAT_VERSION}: upgrade condu"
+                f"{self._name} has format {version}; this version reads format {FORMAT_VERSION}: "
+                "upgrade condu"
             )
         if found_kind.rstrip(b"\0") != kind.encode():
-            raise UnsupportedFormatError(f"{self._name} is a {found_kind.rstrip(bytes(1))!r}; pass the digest of a {kind}")
+            raise UnsupportedFormatError(
+                f"{self._name} is a {found_kind.rstrip(bytes(1))!r}; pass the digest of a {kind}"
+            )
 
     def _damaged(self, expected: str, found: str) -> CorruptBlobError:
         return CorruptBlobError(self._name, expected=expected, found=found)

@@ -35,7 +35,12 @@ class FloatWriter:
     """Writes a float artefact chunk by chunk to a sink."""
 
     def __init__(self, sink: Sink, *, layout: str, num_elements: int, dtype: str) -> None:
-        header = {"layout": layout, "element_count": num_elements, "dtype": dtype, "chunk_elements": CHUNK_ELEMENTS}
+        header = {
+            "layout": layout,
+            "element_count": num_elements,
+            "dtype": dtype,
+            "chunk_elements": CHUNK_ELEMENTS,
+        }
         self._writer = ArtefactWriter(sink, kind=KIND, header=header)
         self._dtype = dtype
 
@@ -62,7 +67,9 @@ class FloatReader:
         self.num_elements = int(self._reader.header["element_count"])
         self._dtype = str(self._reader.header["dtype"])
         if self._dtype not in ITEM_BYTES:
-            raise UnsupportedFormatError(f"unified delta {source.name} is stored as {self._dtype!r}; upgrade condu to read it")
+            raise UnsupportedFormatError(
+                f"unified delta {source.name} is stored as {self._dtype!r}; upgrade condu to read it"
+            )
 
     @property
     def num_chunks(self) -> int:
@@ -77,7 +84,9 @@ class FloatReader:
             return np.zeros(size, dtype=np.float32)
         if len(payload) != size * ITEM_BYTES[self._dtype]:
             found = f"{len(payload)} bytes"
-            raise CorruptBlobError(f"chunk {index} of unified delta {self._name}", expected=f"{size} values", found=found)
+            raise CorruptBlobError(
+                f"chunk {index} of unified delta {self._name}", expected=f"{size} values", found=found
+            )
         if self._dtype == "float32":
             return np.frombuffer(payload, dtype=np.float32)
         return _from_bfloat16(np.frombuffer(payload, dtype=np.uint16))

@@ -1,6 +1,7 @@
 """Fusion kinds: pure mathematics on flat buffers, one file a kind, one contract.
 
-No other room knows which kind a model uses; it asks `fusion_kind` for it by the name that the manifest records.
+No other room knows which kind a model uses; it asks `fusion_kind` for it by the name that the manifest
+records.
 """
 
 from store.errors import UnsupportedFormatError
@@ -17,7 +18,9 @@ def fusion_kind(name: str) -> FusionKind:
         UnsupportedFormatError: This version does not know it.
     """
     if name not in _KINDS:
-        raise UnsupportedFormatError(f"fusion kind {name!r} is unknown; this version knows {', '.join(_KINDS)}: upgrade condu")
+        raise UnsupportedFormatError(
+            f"fusion kind {name!r} is unknown; this version knows {', '.join(_KINDS)}: upgrade condu"
+        )
     return _KINDS[name]
 
 

@@ -1,14 +1,15 @@
 """ConDU: one unified delta, a one-bit mask and one rescaler a task (arXiv 2503.10705, sections 3.2 and 3.3).
 
-The old experts are never materialised. With s = sum_i lambda_i M_i and m = max_i lambda_i M_i over the old tasks, one pass
-over (u, masks, delta) gives what decoupling every task and unifying all of them would give:
+The old experts are never materialised. With s = sum_i lambda_i M_i and m = max_i lambda_i M_i over the old
+tasks, one pass over (u, masks, delta) gives what decoupling every task and unifying all of them would give:
 
     e = u s + delta            gamma = +1 where e > 0, else -1 (a tie gives -1)
     keep = u gamma > 0         u' = gamma max(keep |u| m, [delta gamma > 0] |delta|)
     M_i' = M_i and keep        M_new = delta gamma > 0           lambda_i' = N_i / ||M_i' u'||
 
-Elementwise arithmetic is float32 with one rounding per operation, in the order written and with tasks in their order;
-norms, lambda and the measures accumulate in float64. A bit is also cleared where the stored u' underflows to zero.
+Elementwise arithmetic is float32 with one rounding per operation, in the order written and with tasks in
+their order; norms, lambda and the measures accumulate in float64. A bit is also cleared where the stored u'
+underflows to zero.
 """
 
 from collections.abc import Sequence
@@ -40,11 +41,13 @@ Bits = Bool[np.ndarray, " elements"]
 class Condu(FusionKind):
     """The paper's fusion."""
 
-    def begin(self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored) -> Fold:
+    def begin(
+        self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored
+    ) -> Fold:
         return _ConduFold(old_tasks, weights, round_stored)
 
     def decouple(self, *, unified: Chunk, mask: PackedBits, rescaler: float) -> Chunk:
-        """lambda (M * u), paper Eq. 3."""
+        """Lambda (M * u), paper Eq. 3."""
         return np.where(unpack_bits(mask, len(unified)), np.float32(rescaler) * unified, _ZERO)
 
     def rebuild(self, *, base: Chunk, unified: Chunk, mask: PackedBits, rescaler: float, out: Chunk) -> None:
@@ -87,7 +90,9 @@ class _TaskSums:
 
 @final
 class _ConduFold(Fold):
-    def __init__(self, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored) -> None:
+    def __init__(
+        self, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored
+    ) -> None:
         self._old_tasks = tuple(old_tasks)
         self._round_stored = round_stored
         self._old = [_TaskSums(weights) for _ in old_tasks]
@@ -103,10 +108,14 @@ class _ConduFold(Fold):
             before = read_mask(index)
             bits = unpack_bits(before, size) & keep
             reference = np.where(unpack_bits(before, size), unified, _ZERO)
-            sums.add(start, bits=bits, unified=unified_new, reference=reference, num_before=count_bits(before))
+            sums.add(
+                start, bits=bits, unified=unified_new, reference=reference, num_before=count_bits(before)
+            )
             write_mask(index, pack_bits(bits))
         self._norm.add(start, delta)
-        self._new.add(start, bits=won, unified=unified_new, reference=delta, num_before=int(np.count_nonzero(delta)))
+        self._new.add(
+            start, bits=won, unified=unified_new, reference=delta, num_before=int(np.count_nonzero(delta))
+        )
         write_mask(len(self._old), pack_bits(won))
         return unified_new
 
@@ -120,7 +129,9 @@ class _ConduFold(Fold):
         positive = unified * votes + delta > 0
         keep = np.where(positive, unified > 0, unified < 0)
         won = np.where(positive, delta > 0, delta < 0)
-        magnitude = np.maximum(np.where(keep, np.abs(unified) * largest, _ZERO), np.where(won, np.abs(delta), _ZERO))
+        magnitude = np.maximum(
+            np.where(keep, np.abs(unified) * largest, _ZERO), np.where(won, np.abs(delta), _ZERO)
+        )
         unified_new = self._round_stored(np.where(positive, magnitude, _ZERO - magnitude))
         stored = unified_new != 0
         return keep & stored, won & stored, unified_new

@@ -1,8 +1,9 @@
 """What every fusion kind promises, and the measures all of them share.
 
-A fusion kind says how a new task's delta is folded into what all tasks share, and how one expert is rebuilt from the shared
-part and what the task owns. Everything works on chunks of the flat buffer in ascending order, so that the memory it takes
-depends neither on the number of tasks nor on the size of the model. It touches no disk, no network and no clock.
+A fusion kind says how a new task's delta is folded into what all tasks share, and how one expert is rebuilt
+from the shared part and what the task owns. Everything works on chunks of the flat buffer in ascending
+order, so that the memory it takes depends neither on the number of tasks nor on the size of the model. It
+touches no disk, no network and no clock.
 """
 
 import math
@@ -19,7 +20,8 @@ Chunk = Float32[np.ndarray, " elements"]
 """A chunk of a flat buffer; its first element lies at a multiple of CHUNK_ELEMENTS."""
 
 ReadMask = Callable[[int], PackedBits]
-"""Task index -> packed bits of the current chunk; called more than once, so that no caller holds all tasks' bits."""
+"""Task index -> packed bits of the current chunk; called more than once, so that no caller holds all tasks'
+bits."""
 
 WriteMask = Callable[[int, PackedBits], None]
 """Takes the new packed bits of the current chunk of the task with this index."""
@@ -31,16 +33,18 @@ RoundStored = Callable[[Chunk], Chunk]
 class TensorWeights:
     """How the norm of a flat buffer is formed from its tensors' L1 sums.
 
-    `global_l1` (the paper): weights of 1, so the norm is sum |x|. `tensor_mean_l1` (the released code, EMR-Merging): weights
-    of 1 / size, so it is the sum over tensors of the mean |x|.
+    `global_l1` (the paper): weights of 1, so the norm is sum |x|. `tensor_mean_l1` (the released code,
+    EMR-Merging): weights of 1 / size, so it is the sum over tensors of the mean |x|.
     """
 
     starts: Int64[np.ndarray, " tensors"]
     weights: Float64[np.ndarray, " tensors"]
 
     @classmethod
-    def of(cls, norm: str, *, starts: Int64[np.ndarray, " tensors"], sizes: Int64[np.ndarray, " tensors"]) -> "TensorWeights":
-        """The weights of the norm named `global_l1` or `tensor_mean_l1`; tensors without elements weigh nothing."""
+    def of(
+        cls, norm: str, *, starts: Int64[np.ndarray, " tensors"], sizes: Int64[np.ndarray, " tensors"]
+    ) -> "TensorWeights":
+        """The weights of the norm `global_l1` or `tensor_mean_l1`; empty tensors weigh nothing."""
         if norm == "global_l1":
             return cls(starts, np.ones(len(sizes)))
         return cls(starts, np.divide(1.0, sizes, out=np.zeros(len(sizes)), where=sizes > 0))
@@ -59,7 +63,8 @@ class L1Sums:
         first = max(int(np.searchsorted(starts, start, side="right")) - 1, 0)
         last = int(np.searchsorted(starts, start + len(values), side="left"))
         cuts = np.maximum(starts[first:last] - start, 0)
-        # Tensors without elements repeat their neighbour's start; reduceat would count the neighbour for them.
+        # Tensors without elements repeat their neighbour's start; reduceat would count the neighbour for
+        # them.
         distinct = np.append(np.diff(cuts) > 0, True)
         sums = np.add.reduceat(np.abs(values), cuts[distinct], dtype=np.float64)
         self._sums[first:last][distinct] += sums
@@ -71,7 +76,7 @@ class L1Sums:
 
 
 class Closeness:
-    """Accumulates how close a rescaled vector is to a reference: relative L2 distance and cosine, in float64."""
+    """Accumulates, in float64, how close a rescaled vector is to a reference."""
 
     def __init__(self) -> None:
         self._xx = self._rr = self._xr = 0.0
@@ -84,7 +89,7 @@ class Closeness:
         self._xr += float(x @ r)
 
     def relative_l2(self, rescaler: float, reference_scale: float = 1.0) -> float:
-        """||rescaler x - scale r|| / ||scale r||; 0 where both are zero, infinite where only the reference is."""
+        """||rescaler x - scale r|| / ||scale r||; 0 if both are zero, infinite if only the reference is."""
         reference = reference_scale**2 * self._rr
         distance = rescaler**2 * self._xx - 2 * rescaler * reference_scale * self._xr + reference
         if reference == 0.0:
@@ -106,8 +111,10 @@ class FoldedTask:
         rescaler: lambda, float64; 0 where the mask is empty.
         l1_norm: N, the norm of the task's original delta, float64; never changes.
         bits_set: Set bits of the mask.
-        bits_cleared: Bits this fusion cleared; for the new task, non-zero entries of its delta that lost the vote.
-        relative_l2: ||delta~ - r|| / ||r||, with r the original delta (new task) or the delta decoupled before (old task).
+        bits_cleared: Bits this fusion cleared; for the new task, non-zero entries of its delta that lost the
+            vote.
+        relative_l2: ||delta~ - r|| / ||r||, with r the original delta (new task) or the delta decoupled
+            before (old task).
         cosine: cos(delta~, r).
     """
 
@@ -128,13 +135,13 @@ class OldTask:
 
 
 class Fold(ABC):
-    """One fusion in progress: chunks go in in ascending order, then `finish` says what became of each task."""
+    """One fusion in progress: chunks go in in ascending order, then `finish` tells the outcome."""
 
     @abstractmethod
     def add_chunk(
         self, start: int, *, unified: Chunk, delta: Chunk, read_mask: ReadMask, write_mask: WriteMask
     ) -> Chunk:
-        """Fold one chunk of the new delta in and return the new chunk of the shared part, as it will be stored.
+        """Fold one chunk of the new delta in; return the shared part's new chunk as it will be stored.
 
         Calls `write_mask` once for every task in order, the new task last.
         """
@@ -148,7 +155,9 @@ class FusionKind(ABC):
     """A way to share parameters between tasks."""
 
     @abstractmethod
-    def begin(self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored) -> Fold:
+    def begin(
+        self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored
+    ) -> Fold:
         """A fusion of one new task into the old ones.
 
         Args:
@@ -163,4 +172,7 @@ class FusionKind(ABC):
 
     @abstractmethod
     def rebuild(self, *, base: Chunk, unified: Chunk, mask: PackedBits, rescaler: float, out: Chunk) -> None:
-        """Fill `out` with a chunk of the expert, base + decoupled delta; entries the task does not own equal the base's bits."""
+        """Fill `out` with a chunk of the expert, base + decoupled delta.
+
+        Entries that the task does not own equal the base's, bit for bit.
+        """

@@ -1,7 +1,8 @@
 """Slow transcriptions of the method, against which the store's streaming fusion is held.
 
-`closed_form` says the streaming formulas one parameter at a time with scalars; `Textbook` is the published procedure: every
-old expert is decoupled in full, then all deltas are unified at once. Neither shares a line with the store.
+`closed_form` says the streaming formulas one parameter at a time with scalars; `Textbook` is the published
+procedure: every old expert is decoupled in full, then all deltas are unified at once. Neither shares a line
+with the store.
 """
 
 from dataclasses import dataclass, field
@@ -48,8 +49,9 @@ def norm(values, starts, sizes, kind):
 class Textbook:
     """Decouple every old task, then unify all: method steps 2 to 4 as published.
 
-    With `keeps_norms`, lambda is formed with the norm of the task's original delta, which equals the norm of its decoupled delta
-    (Lemma F.2) but for the float32 rounding of the latter; without, with the decoupled delta's, as the released code does.
+    With `keeps_norms`, lambda is formed with the norm of the task's original delta, which equals the norm of
+    its decoupled delta (Lemma F.2) but for the float32 rounding of the latter; without, with the decoupled
+    delta's, as the released code does.
     """
 
     starts: list
@@ -79,8 +81,7 @@ class Textbook:
         decoupled_norms = [norm(one, self.starts, self.sizes, self.kind) for one in deltas]
         self.norms = [*self.norms, decoupled_norms[-1]] if self.keeps_norms else decoupled_norms
         self.rescalers = [
-            size
-            / norm(np.where(mask, self.unified, F32(0)), self.starts, self.sizes, self.kind)
+            size / norm(np.where(mask, self.unified, F32(0)), self.starts, self.sizes, self.kind)
             for size, mask in zip(self.norms, self.masks, strict=True)
         ]
         return votes

@@ -13,7 +13,9 @@ SIZES = [37, 1, 300, 90]
 TOTAL = sum(SIZES)
 
 VALUES = st.one_of(
-    st.just(0.0), st.floats(-1.0, 1.0, width=32).filter(lambda x: abs(x) > 1e-30 or x == 0), st.sampled_from([0.5, -0.5, 0.25])
+    st.just(0.0),
+    st.floats(-1.0, 1.0, width=32).filter(lambda x: abs(x) > 1e-30 or x == 0),
+    st.sampled_from([0.5, -0.5, 0.25]),
 )
 DELTAS = st.lists(
     hnp.arrays(np.float32, TOTAL, elements=VALUES, fill=VALUES).filter(np.any), min_size=2, max_size=4
@@ -103,18 +105,24 @@ def test_eleven_tasks_equal_the_slow_closed_form_bit_for_bit_and_the_textbook_bu
         assert np.array_equal(model.unified, expected)
         assert np.array_equal(model.masks, masks)
         is_tie = np.abs(votes) <= 16 * np.finfo(np.float32).eps * scale
-        differs = (model.unified != textbook.unified) | np.any(np.array(model.masks) != np.array(textbook.masks), axis=0)
+        differs = (model.unified != textbook.unified) | np.any(
+            np.array(model.masks) != np.array(textbook.masks), axis=0
+        )
         assert not (differs & ~is_tie).any()
         ties += int((differs & is_tie).sum())
         assert [task.rescaler for task in model.tasks] == pytest.approx(textbook.rescalers, rel=1e-12)
         released.learn(delta)
         assert [task.rescaler for task in model.tasks] == pytest.approx(released.rescalers, rel=1e-6)
-    print(f"{kind}: {ties} of {11 * 4005} entries lay at a tie")
+    print(f"{kind}: {ties} of {11 * 4005} entries lay at a tie")  # noqa: T201 - the count is part of what is shown
     assert ties <= 5
 
 
 def test_three_parameters_worked_by_hand():
-    model = Model([3]).learn(np.array([2.0, -1.0, 0.0], np.float32)).learn(np.array([-1.0, -3.0, 4.0], np.float32))
+    model = (
+        Model([3])
+        .learn(np.array([2.0, -1.0, 0.0], np.float32))
+        .learn(np.array([-1.0, -3.0, 4.0], np.float32))
+    )
     # votes: 2 - 1 = +1, -1 - 3 = -4, 0 + 4 = +4; so u = (2, -3, 4)
     assert model.unified.tolist() == [2.0, -3.0, 4.0]
     assert [mask.tolist() for mask in model.masks] == [[True, True, False], [False, True, True]]
@@ -148,7 +156,10 @@ def test_fusion_of_sequential_tasks_depends_on_their_order_and_favours_the_early
         forward.learn(delta)
     for delta in reversed(deltas):
         backward.learn(delta)
-    cosine = [np.dot(forward.delta(i), deltas[i]) / np.linalg.norm(forward.delta(i)) / np.linalg.norm(deltas[i]) for i in (0, 7)]
+    cosine = [
+        np.dot(forward.delta(i), deltas[i]) / np.linalg.norm(forward.delta(i)) / np.linalg.norm(deltas[i])
+        for i in (0, 7)
+    ]
     assert cosine[0] > cosine[1] + 0.05
     assert not np.array_equal(forward.unified, backward.unified)
 
@@ -171,7 +182,8 @@ def test_measures_of_a_fusion_are_those_of_the_arrays():
 
 
 def test_repeating_the_fusion_without_a_new_task_converges_as_the_theorem_says():
-    """Theorem F.3, on the reference: an all-zero delta plays the pass without a task (the store refuses it)."""
+    """Theorem F.3, on the reference: an all-zero delta plays the pass without a task (the store refuses
+    it)."""
     deltas = seeded_deltas(4, size=2000, seed=11)
     book = Textbook([0], [2000], "global_l1", keeps_norms=False)
     for delta in deltas:

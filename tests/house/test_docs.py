@@ -144,3 +144,11 @@ def test_make_targets_that_pages_name_exist():
     named = {(path, name) for path, text in _markdown() for name in re.findall(r"`make ([a-z]+)", text)}
 
     assert not [f"{path}: make {name}" for path, name in sorted(named) if name not in targets]
+
+
+def test_every_test_that_a_page_names_exists():
+    tests = {function.name for source in sources() for function in source.functions()}
+    named = {(path, name) for path, text in _markdown() for name in re.findall(r"`(test_\w+)`", text)}
+
+    assert named
+    assert not [f"{path}: {name}" for path, name in sorted(named) if name not in tests]

@@ -1,0 +1,1 @@
+"""The checkpoint store: bases, unified deltas, triggers and experts as tensors and bytes."""

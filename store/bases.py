@@ -228,7 +228,8 @@ def _precision_warnings(space: ParameterSpace) -> tuple[str, ...]:
     half = [spec for spec in space.fused if spec.dtype != "float32"]
     if not half:
         return ()
-    return (
-        f"{len(half)} of {len(space.fused)} tensors are {half[0].dtype}: deltas are computed and kept in float32, "
-        "but an expert downloaded in the base's dtype loses small changes; register the base in float32 to avoid that",
+    warning = (
+        f"{len(half)} of {len(space.fused)} tensors are {half[0].dtype}: deltas are kept in float32, but an expert "
+        "downloaded in the base's dtype loses small changes; register the base in float32 to avoid that"
     )
+    return (warning,)

@@ -125,8 +125,8 @@ class CheckpointStore:
     ) -> FoldOutcome:
         """Fold a fine-tuned checkpoint into a revision and write the next one.
 
-        The same inputs give the same digest. Nothing is published: until a catalog names the manifest, its blobs are leftovers that a sweep
-        removes.
+        The same inputs give the same digest. Nothing is published: until a catalog names the manifest,
+        its blobs are leftovers that a sweep removes.
 
         Args:
             base: The base that the checkpoint was fine-tuned from.

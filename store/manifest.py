@@ -192,7 +192,7 @@ def _parsed(kind: str, content: bytes) -> dict[str, Any]:
         ) from error
     if found_kind != kind or version != FORMAT_VERSION:
         raise UnsupportedFormatError(
-            f"this is a {found_kind} manifest of format {version}; expected a {kind} of format {FORMAT_VERSION}: "
-            "upgrade condu"
+            f"this is a {found_kind} manifest of format {version}; "
+            f"expected a {kind} of format {FORMAT_VERSION}: upgrade condu"
         )
     return dict(values)

@@ -120,8 +120,7 @@ def _check_task(store: CheckpointStore, base: Base, manifest: Manifest, task: Ta
         yield f"task {task.name!r}: its mask has {num_bits} bits set, the manifest says {task.bits_set}"
     served = task.rescaler * sums.norm
     if task.bits_set and abs(served - task.l1_norm) > _NORM_TOLERANCE * task.l1_norm:
-        yield f"task {task.name!r}: the norm of its served delta is {served!r}, "
-            f"its original delta's is {task.l1_norm!r}"
+        yield f"task {task.name!r}: the norm of its served delta is {served!r}, its N is {task.l1_norm!r}"
 
 
 def _check_nested(store: CheckpointStore, base: Base, manifest: Manifest) -> Iterator[str]:
@@ -138,5 +137,4 @@ def _check_nested(store: CheckpointStore, base: Base, manifest: Manifest) -> Ite
         before, after = (open_mask(store.blobs, task.mask, base.space) for task in (old, new))
         appeared = sum(count_bits(after.chunk(i) & ~before.chunk(i)) for i in range(after.num_chunks))
         if appeared:
-            yield f"task {old.name!r}: {appeared} mask bits went from 0 to 1 since the parent revision; "
-                "they never may"
+            yield f"task {old.name!r}: {appeared} mask bits went from 0 to 1 since the parent; they never may"

@@ -44,7 +44,7 @@ class MemoryBlobs(Blobs):
         for digest, (content, written_at) in list(self._blobs.items()):
             yield StoredBlob(digest, len(content), now - written_at)
 
-    def discard_unfinished(self, *, older_than_s: float, delete: bool) -> int:
+    def discard_unfinished(self, *, older_than_s: float, delete: bool) -> int:  # noqa: ARG002 - none here
         return 0
 
     def _content(self, digest: str) -> bytes:

@@ -1,6 +1,6 @@
 """What exists and what is to be done: names, revisions, digests and jobs in one SQL database.
 
-A composition root builds one `Catalog` and passes it on. One request, or one step of a job, is one transaction:
+A composition root builds one `Catalog` and passes it on. One request or one step of a job is one transaction:
 
     with catalog.transaction() as session:
         record = models.create_model(session, name="pets", base="tiny")
@@ -21,7 +21,7 @@ __all__ = ["Catalog", "Session", "Settings", "upgrade"]
 
 
 def upgrade(url: str) -> None:
-    """Brings the catalog and the job engine's tables beside it to the newest schema, creating them if need be.
+    """Brings the catalog and the job engine's tables to the newest schema, making those that are missing.
 
     Several processes may do so at once; on a database that is up to date it changes nothing.
     """
@@ -38,7 +38,7 @@ class Catalog:
         where: the settings of the installation, or the SQLAlchemy URL itself.
 
     Raises:
-        OutdatedSchemaError: the database is not at the newest schema; `upgrade(url)` or `condu migrate` helps.
+        OutdatedSchemaError: the database is not at the newest schema; `condu migrate` helps.
     """
 
     def __init__(self, where: Settings | str) -> None:

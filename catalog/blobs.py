@@ -14,7 +14,7 @@ _PARAMETERS_A_STATEMENT = 500
 
 @dataclass(frozen=True)
 class NewBlob:
-    """A blob that was just stored; the kind is a word for statistics: mask, unified, prototypes, dataset, ..."""
+    """A blob that was just stored; the kind is for statistics: mask, unified, prototypes, dataset, ..."""
 
     digest: str
     size_bytes: int

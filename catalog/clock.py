@@ -1,31 +1,38 @@
-"""Time as the catalog keeps it: seconds since 1970, by the database's own clock.
+"""Time as the catalog keeps it: milliseconds since 1970, by the database's own clock.
 
 Several machines share one catalog, so the only clock that all of them can compare with is the database's.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Dialect, Double
+from sqlalchemy import BigInteger, ColumnElement, Dialect, Double, type_coerce
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment: an aware datetime in UTC outside, seconds since 1970 as a float in the database."""
+    """A moment: an aware datetime in UTC outside, a whole number of milliseconds since 1970 in the database.
 
-    impl = Double
+    Whole numbers, so that a moment that was read can be asked for again with `=`.
+    """
+
+    impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:  # noqa: ARG002
-        """Seconds since 1970."""
-        return None if value is None else value.timestamp()
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        """Milliseconds since 1970."""
+        return None if value is None else (value - _EPOCH) // _MILLISECOND
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """An aware datetime in UTC."""
-        return None if value is None else datetime.fromtimestamp(value, UTC)
+        return None if value is None else _EPOCH + int(value) * _MILLISECOND
 
 
 class now(GenericFunction[datetime]):  # noqa: N801 - reads as the SQL function that it is
@@ -36,23 +43,22 @@ class now(GenericFunction[datetime]):  # noqa: N801 - reads as the SQL function 
     name = "condu_now"
 
 
-class now_s(GenericFunction[float]):  # noqa: N801
-    """The database's clock in plain seconds since 1970, for arithmetic."""
-
-    type = Double()
-    inherit_cache = True
-    name = "condu_now_s"
+def age_s(
+    moment: InstrumentedAttribute[datetime] | InstrumentedAttribute[datetime | None],
+) -> ColumnElement[float]:
+    """How many seconds ago a moment was, in SQL; NULL for no moment."""
+    milliseconds = type_coerce(now(), BigInteger) - type_coerce(moment, BigInteger)
+    return type_coerce(milliseconds * 0.001, Double[float]())
 
 
 def _sqlite_now(element: Any, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ARG001
-    # unixepoch('subsec') needs SQLite 3.42; Debian 12 ships 3.40. A Julian day is exact to some 50 microseconds.
-    return "((julianday('now') - 2440587.5) * 86400.0)"
+    # unixepoch('subsec') needs SQLite 3.42; Debian 12 ships 3.40. A Julian day is kept in whole milliseconds.
+    return "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
 
 
 def _postgresql_now(element: Any, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ARG001
-    return "(extract(epoch from clock_timestamp()))::double precision"
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
 
-for function in (now, now_s):
-    compiles(function, "sqlite")(_sqlite_now)
-    compiles(function, "postgresql")(_postgresql_now)
+compiles(now, "sqlite")(_sqlite_now)
+compiles(now, "postgresql")(_postgresql_now)

@@ -1,5 +1,6 @@
 """How the catalog's database is opened and brought to the newest schema."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -18,13 +19,16 @@ from catalog.errors import OutdatedSchemaError
 # Writers wait for each other this long; every write transaction of ours takes milliseconds.
 BUSY_TIMEOUT_S = 30.0
 
+# At INFO, Alembic tells about itself whenever a catalog is opened.
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
 
 def open_engine(url: str) -> Engine:
     """An engine on the catalog; SQLite in WAL, with foreign keys, durable commits and honest transactions.
 
-    The folder of an SQLite file is made. Transactions begin with BEGIN IMMEDIATE unless the connection carries
-    `execution_options(condu_begin="DEFERRED")`: a writer that begins as a reader cannot wait for another writer,
-    it fails at once.
+    The folder of an SQLite file is made. Transactions begin with BEGIN IMMEDIATE unless the connection
+    carries `execution_options(condu_begin="DEFERRED")`: a writer that begins as a reader cannot wait for
+    another writer, it fails at once.
     """
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
@@ -64,14 +68,14 @@ def _alembic_config(url: str) -> Iterator[Config]:
         yield config
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Brings the database to the newest schema (or to one named schema revision), creating it if need be."""
+def upgrade_schema(url: str, revision: str = "head") -> None:
+    """Brings our tables to the newest schema (or to one named schema revision), creating them if need be."""
     with _alembic_config(url) as config:
         command.upgrade(config, revision)
 
 
-def downgrade(url: str, revision: str) -> None:
-    """Takes the schema back to a revision; "base" removes all tables of the catalog."""
+def downgrade_schema(url: str, revision: str) -> None:
+    """Takes our tables back to a schema revision; "base" removes them all."""
     with _alembic_config(url) as config:
         command.downgrade(config, revision)
 
@@ -88,6 +92,6 @@ def check_schema(engine: Engine) -> None:
         found = MigrationContext.configure(connection).get_current_revision()
     if found != newest:
         raise OutdatedSchemaError(
-            f"the catalog {engine.url.render_as_string()} is at schema {found or 'none'}, this version of condu "
-            f"needs {newest}: run `condu migrate`"
+            f"the catalog {engine.url.render_as_string()} is at schema {found or 'none'}, this version of "
+            f"condu needs {newest}: run `condu migrate`"
         )

@@ -1,9 +1,10 @@
 """Uploaded archives of images, by digest.
 
-The images are there for the job that learns from them. Afterwards the row stays, as the provenance of the task,
-and the bytes may be swept, unless the user keeps them.
+The images are there for the job that learns from them. Afterwards the row stays, as the provenance of the
+task, and the bytes may be swept, unless the user keeps them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +32,13 @@ class DatasetRecord:
 
 
 def add_dataset(
-    session: Session, *, digest: str, format: str, classes: list[str], num_images: int, size_bytes: int
+    session: Session,
+    *,
+    digest: str,
+    format: str,  # noqa: A002 - the word that the API uses for it
+    classes: Sequence[str],
+    num_images: int,
+    size_bytes: int,
 ) -> DatasetRecord:
     """The data set; uploading one again brings a released one back and starts its time anew."""
     row = session.get(DatasetRow, digest)
@@ -43,7 +50,7 @@ def add_dataset(
     row.num_images = num_images
     row.size_bytes = size_bytes
     row.released_at = None
-    row.created_at = session.scalar(select(now()))  # type: ignore[assignment] - a clock always answers
+    row.created_at = session.scalars(select(now())).one()
     session.flush()
     return to_record(DatasetRecord, row)
 
@@ -70,8 +77,8 @@ def require_dataset(session: Session, digest: str) -> DatasetRecord:
     record = find_dataset(session, digest)
     if record.released_at is not None:
         raise DatasetGoneError(
-            f"the images of data set {digest} were released on {record.released_at:%Y-%m-%d}, after the job that "
-            "used them: upload them again, and set training.keep to keep them"
+            f"the images of data set {digest} were released on {record.released_at:%Y-%m-%d}, after the job "
+            "that used them: upload them again, and set training.keep to keep them"
         )
     return record
 
@@ -116,7 +123,9 @@ def delete_dataset(session: Session, digest: str) -> None:
     find_dataset(session, digest)
     users = _unfinished_users(session, digest)
     if users:
-        raise StillInUseError(f"data set {digest} is being used by job {users[0]}: cancel it or wait for it first")
+        raise StillInUseError(
+            f"data set {digest} is being used by job {users[0]}: cancel it or wait for it first"
+        )
     session.delete(session.get_one(DatasetRow, digest))
     session.flush()
 

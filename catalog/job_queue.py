@@ -1,8 +1,8 @@
 """The port of the job engine: how the api hands work in, and how a worker takes it.
 
 The api sees a `JobQueue`, the worker a `JobRunner` and, inside a job, a `JobContext`. `catalog/dbos_queue.py`
-fills them in; nothing else knows which engine runs the jobs. A job is started at least once, and what it commits
-to the catalog carries its attempt, so that a worker which was taken for dead changes nothing any more.
+fills them in; nothing else knows which engine runs the jobs. A job is started at least once, and what it
+commits to the catalog carries its attempt, so that a worker which was taken for dead changes nothing more.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ class JobFailedError(Exception):
         self.remedy = remedy
 
 
-class JobInterruption(BaseException):  # noqa: N818 - no error: like KeyboardInterrupt, it asks the job to go
+class JobInterruption(BaseException):
     """The job must stop now and let this pass; a BaseException, so that no `except Exception` swallows it."""
 
 
@@ -85,7 +85,7 @@ class JobContext(ABC):
 
     @abstractmethod
     def report(self, progress: Mapping[str, Json]) -> None:
-        """Shows the progress (phase, step, steps, loss, ...); call it as often as you like, few are written."""
+        """Shows the progress (phase, step, steps, loss, ...); call it often, little of it is written."""
 
     @abstractmethod
     def log(self, text: str) -> None:
@@ -101,9 +101,9 @@ class JobQueue(ABC):
 
     @abstractmethod
     def enqueue(self, session: Session, job_id: str, model: str) -> None:
-        """Puts a job behind the model's others, inside the caller's transaction: it commits and rolls back with it.
+        """Puts a job behind the model's others, inside the caller's transaction.
 
-        `catalog.jobs.submit_job` calls this; routes need not.
+        It commits and rolls back with it. `catalog.jobs.submit_job` calls this; routes need not.
         """
 
     @abstractmethod
@@ -118,7 +118,7 @@ class JobRunner(ABC):
 
     @abstractmethod
     def start(self, run: RunJob) -> None:
-        """Registers the worker, beats its lease, takes over from dead workers and runs jobs, all on threads."""
+        """Signs the worker on, beats, takes over from dead workers and runs jobs, all on threads."""
 
     @abstractmethod
     def stop(self) -> None:

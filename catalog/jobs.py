@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from catalog.changes import count_changes
 from catalog.clock import now
 from catalog.datasets import require_dataset
 from catalog.errors import NoSuchRowError
@@ -126,12 +127,13 @@ def list_jobs(
 
 def count_jobs(session: Session) -> dict[str, int]:
     """How many jobs are in each of the five states."""
-    found = {state: count for state, count in session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))}
+    rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state))
+    found = {state: count for state, count in rows}  # noqa: C416 - dict() takes no rows
     return {state: found.get(state, 0) for state in JOB_STATES}
 
 
 def cancel_job(session: Session, job_id: str) -> JobRecord:
-    """The job after the wish: a queued one is cancelled at once, a running one soon, a finished one not at all.
+    """The job as it is then: a queued one is cancelled at once, a running one soon, a finished one never.
 
     The job engine need not be told: a worker that takes a cancelled job leaves it alone.
 
@@ -139,15 +141,13 @@ def cancel_job(session: Session, job_id: str) -> JobRecord:
         NoSuchRowError: there is none.
     """
     find_job(session, job_id)
-    stopped = session.execute(
-        update(JobRow)
-        .where(JobRow.job_id == job_id, JobRow.state == QUEUED)
-        .values(state=CANCELLED, cancel_requested=True, finished_at=now())
-    )
-    if stopped.rowcount == 1:  # type: ignore[attr-defined] - an update has a row count
+    queued = update(JobRow).where(JobRow.job_id == job_id, JobRow.state == QUEUED)
+    if count_changes(session, queued.values(state=CANCELLED, cancel_requested=True, finished_at=now())) == 1:
         add_event(session, job_id, kind="state", body={"state": CANCELLED})
     else:
         session.execute(
-            update(JobRow).where(JobRow.job_id == job_id, JobRow.state == RUNNING).values(cancel_requested=True)
+            update(JobRow)
+            .where(JobRow.job_id == job_id, JobRow.state == RUNNING)
+            .values(cancel_requested=True)
         )
     return find_job(session, job_id)

@@ -83,7 +83,7 @@ def list_models(session: Session, *, base: str | None = None) -> list[ModelRecor
 
 
 def delete_model(session: Session, name: str) -> None:
-    """Forgets a model with its revisions and tasks; its jobs stay as history, its blobs until the sweeper comes.
+    """Forgets a model with its revisions and tasks; its jobs stay as history, its blobs until a sweep.
 
     Raises:
         NoSuchRowError: there is none of that name.

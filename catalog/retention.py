@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from catalog.clock import now, now_s
-from catalog.revisions import RevisionRecord
+from catalog.clock import age_s, now
+from catalog.jobs import UNFINISHED
 from catalog.records import to_record
+from catalog.revisions import RevisionRecord
 from catalog.tables import BaseRow, DatasetRow, JobRow, ModelRow, RevisionRow, TaskRow, TriggerRow
 
-_UNFINISHED = ("queued", "running")
 _WEEK_S = 7 * 86400.0
 
 RevisionKey = tuple[str, int]
@@ -30,9 +30,9 @@ def live_roots(
 ) -> LiveRoots:
     """What the sweeper must not touch.
 
-    That is: every base; of every model the newest `keep_revisions` unexpired revisions on the line from its head
-    to its first; the data sets and uploads of unfinished jobs; kept data sets and checkpoints; uploads younger
-    than `upload_ttl_s`. Revisions that expired less than `grace_s` ago stay for the readers they may still have.
+    That is: every base; of every model the newest `keep_revisions` unexpired revisions on the line from its
+    head to its first; the data sets and uploads of unfinished jobs; kept data sets and checkpoints; uploads
+    younger than `upload_ttl_s`. Revisions that expired less than `grace_s` ago stay for their last readers.
     """
     recent = _recently_expired(session, grace_s)
     live = kept_revisions(session, keep_revisions=keep_revisions) | recent
@@ -83,13 +83,9 @@ def expire_revisions(session: Session, *, keep_revisions: int = 1) -> list[Revis
     return [to_record(RevisionRecord, row) for row in expired]
 
 
-def _younger_than(moment: ColumnElement[object], age_s: float) -> ColumnElement[bool]:
-    return moment > now_s() - age_s
-
-
 def _recently_expired(session: Session, grace_s: float) -> set[RevisionKey]:
     query = select(RevisionRow.model, RevisionRow.number).where(
-        RevisionRow.expired_at.is_not(None), _younger_than(RevisionRow.expired_at.expression, grace_s)
+        RevisionRow.expired_at.is_not(None), age_s(RevisionRow.expired_at) < grace_s
     )
     return {(model, number) for model, number in session.execute(query)}
 
@@ -97,14 +93,17 @@ def _recently_expired(session: Session, grace_s: float) -> set[RevisionKey]:
 def _live_datasets(session: Session, upload_ttl_s: float) -> set[str]:
     query = select(DatasetRow.digest).where(
         DatasetRow.released_at.is_(None),
-        or_(DatasetRow.is_kept, _younger_than(DatasetRow.created_at.expression, upload_ttl_s)),
+        or_(DatasetRow.is_kept, age_s(DatasetRow.created_at) < upload_ttl_s),
     )
     return set(session.scalars(query))
 
 
 def _job_uploads(session: Session) -> set[str]:
-    query = select(JobRow.dataset, JobRow.checkpoint).where(JobRow.state.in_(_UNFINISHED))
-    return {digest for found in session.execute(query) for digest in found if digest is not None}
+    query = select(JobRow.dataset, JobRow.checkpoint).where(JobRow.state.in_(UNFINISHED))
+    found: set[str | None] = set()
+    for dataset, checkpoint in session.execute(query):
+        found |= {dataset, checkpoint}
+    return {digest for digest in found if digest is not None}
 
 
 def _kept_checkpoints(session: Session, live: set[RevisionKey]) -> set[str]:

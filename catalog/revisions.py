@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from catalog.attempts import fence_job, published_revision
 from catalog.blobs import NewBlob, record_blobs
+from catalog.changes import count_changes
 from catalog.errors import AlreadyExistsError, NoSuchRowError, RollbackError, StaleHeadError
-from catalog.attempts import fence_job
 from catalog.models import find_model
 from catalog.names import check_name
 from catalog.records import to_record
@@ -19,7 +20,7 @@ from catalog.tables import ModelRow, PrototypeRow, RevisionRow, TaskRow, Trigger
 
 @dataclass(frozen=True)
 class RevisionRecord:
-    """The state of a model after one fusion or removal; `expired_at` says since when its bytes may be gone."""
+    """The state of a model after a fusion or removal; `expired_at` says since when its bytes may be gone."""
 
     model: str
     number: int
@@ -33,7 +34,7 @@ class RevisionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class NewTask:
-    """What is known of a task that was just learned; accuracies in percent, None where nothing was held out."""
+    """What is known of a task just learned; accuracies in percent, None where nothing was held out."""
 
     name: str
     classes: tuple[str, ...]
@@ -103,7 +104,7 @@ def publish_revision(
     """
     if job_id is not None:
         fence_job(session, job_id, attempt=attempt)
-        published = session.scalars(select(RevisionRow.number).where(RevisionRow.job_id == job_id)).one_or_none()
+        published = published_revision(session, job_id)
         if published is not None:
             return published
     _hold_head(session, model, parent)
@@ -136,7 +137,7 @@ def find_revision(session: Session, model: str, number: int | None = None) -> Re
         raise NoSuchRowError(f"model {model!r} has no revision {wanted}: its head is {head}")
     if row.expired_at is not None:
         raise NoSuchRowError(
-            f"revision {wanted} of model {model!r} expired on {row.expired_at:%Y-%m-%d} and its bytes were swept: "
+            f"revision {wanted} of model {model!r} expired on {row.expired_at:%Y-%m-%d}, and was swept: "
             f"use its head, {head}, and sweep with a larger keep_revisions to keep more"
         )
     return to_record(RevisionRecord, row)
@@ -177,7 +178,7 @@ def rollback_head(session: Session, model: str, to: int | None = None) -> Revisi
         raise NoSuchRowError(f"model {model!r} has no revision {to}: its head is {head}")
     if row.expired_at is not None:
         raise RollbackError(
-            f"revision {to} of model {model!r} expired on {row.expired_at:%Y-%m-%d} and its bytes were swept: "
+            f"revision {to} of model {model!r} expired on {row.expired_at:%Y-%m-%d}, its bytes were swept: "
             "sweep with a larger keep_revisions to be able to go back further"
         )
     session.execute(update(ModelRow).where(ModelRow.name == model).values(head_revision=to))
@@ -186,16 +187,14 @@ def rollback_head(session: Session, model: str, to: int | None = None) -> Revisi
 
 def _hold_head(session: Session, model: str, parent: int | None) -> None:
     # An update, not a select: it also holds the row against other publishers on databases that lock rows.
-    held = session.execute(
-        update(ModelRow)
-        .where(ModelRow.name == model, ModelRow.head_revision.is_not_distinct_from(parent))
-        .values(head_revision=parent)
+    unmoved = update(ModelRow).where(
+        ModelRow.name == model, ModelRow.head_revision.is_not_distinct_from(parent)
     )
-    if held.rowcount != 1:  # type: ignore[attr-defined] - an update has a row count
+    if count_changes(session, unmoved.values(head_revision=parent)) != 1:
         head = find_model(session, model).head_revision
         raise StaleHeadError(
-            f"the head of model {model!r} is revision {head or 'none'}, the work began on {parent or 'none'}: "
-            "do it again on the new head"
+            f"the head of model {model!r} is revision {head or 'none'}, but the work began on "
+            f"{parent or 'none'}: do it again on the new head"
         )
 
 
@@ -214,13 +213,15 @@ def _check_triggers(
         .join(TriggerRow, TriggerRow.task_key == TaskRow.task_key)
         .where(TriggerRow.model == model, TriggerRow.revision == parent)
     )
-    keys = {name: key for name, key in served}
+    keys = {name: key for name, key in served}  # noqa: C416 - dict() takes no rows
     names = [trigger.task for trigger in triggers]
     expected = set(keys)
     if task is not None:
         check_name(task.name, "task")
         if task.name in keys:
-            raise AlreadyExistsError(f"model {model!r} serves a task {task.name!r} already: choose another name")
+            raise AlreadyExistsError(
+                f"model {model!r} serves a task {task.name!r} already: choose another name"
+            )
         expected.add(task.name)
     if len(set(names)) != len(names) or not set(names) <= expected or (task and set(names) != expected):
         raise ValueError(f"triggers are for the tasks {names}, the revision would serve {sorted(expected)}")

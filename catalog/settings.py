@@ -15,11 +15,13 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """Every knob of an installation; each is the environment variable of its name, upper case, after `CONDU_`."""
+    """Every knob of an installation; the environment variable is `CONDU_` and its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="CONDU_", frozen=True, env_ignore_empty=True)
 
-    data: Path = Field(Path("condu-data"), description="Folder with the catalog, the blobs and scratch files.")
+    data: Path = Field(
+        Path("condu-data"), description="Folder with the catalog, the blobs and scratch files."
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL of the catalog; without it SQLite inside the data folder."
     )
@@ -30,8 +32,12 @@ class Settings(BaseSettings):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one.")
     num_threads: Count | None = Field(None, description="CPU threads of torch; without it torch decides.")
-    expert_cache_bytes: Bytes = Field(2 * GIBIBYTE, description="Bytes of reconstructed experts kept in memory.")
-    class_weight_cache_bytes: Bytes = Field(256 * MEBIBYTE, description="Bytes of class weights kept in memory.")
+    expert_cache_bytes: Bytes = Field(
+        2 * GIBIBYTE, description="Bytes of reconstructed experts kept in memory."
+    )
+    class_weight_cache_bytes: Bytes = Field(
+        256 * MEBIBYTE, description="Bytes of class weights kept in memory."
+    )
 
     lease_s: Seconds = Field(30.0, description="A worker that was silent for this long is taken for dead.")
     beat_s: Seconds = Field(5.0, description="How often a worker says that it is alive.")
@@ -40,16 +46,22 @@ class Settings(BaseSettings):
     max_attempts: Count = Field(3, description="How often a job is started before it is given up.")
 
     upload_limit_bytes: Bytes = Field(16 * GIBIBYTE, description="Largest weights file or archive taken.")
-    image_limit_bytes: Bytes = Field(32 * MEBIBYTE, description="Largest single image taken for classification.")
+    image_limit_bytes: Bytes = Field(
+        32 * MEBIBYTE, description="Largest single image taken for classification."
+    )
     upload_ttl_s: Seconds = Field(
         7 * 86400.0, description="An uploaded data set that no job has used expires after this long."
     )
     max_images: Count = Field(256, description="Most images in one classify request.")
-    max_image_pixels: Count = Field(50_000_000, description="Most pixels of one image; more is taken for a bomb.")
+    max_image_pixels: Count = Field(
+        50_000_000, description="Most pixels of one image; more is taken for a bomb."
+    )
     max_labels: Count = Field(10_000, description="Most labels in one classify request.")
     max_archive_members: Count = Field(2_000_000, description="Most files in one uploaded archive.")
     max_archive_bytes: Bytes = Field(64 * GIBIBYTE, description="Most bytes that one archive may unpack to.")
-    max_archive_ratio: Count = Field(200, description="Most times its own size that an archive may unpack to.")
+    max_archive_ratio: Count = Field(
+        200, description="Most times its own size that an archive may unpack to."
+    )
 
     keep_revisions: Count = Field(1, description="Newest revisions of a model that the sweeper keeps.")
     sweep_grace_s: Annotated[float, Field(ge=0)] = Field(
@@ -59,11 +71,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _beats_within_the_lease(self) -> "Settings":
         if self.beat_s * 2 > self.lease_s:
-            message = (
-                f"beat_s ({self.beat_s:g}) must be at most half of lease_s ({self.lease_s:g}), or one lost beat "
-                "makes a living worker look dead: lower CONDU_BEAT_S or raise CONDU_LEASE_S"
+            raise ValueError(
+                f"beat_s ({self.beat_s:g}) must be at most half of lease_s ({self.lease_s:g}), or one lost "
+                "beat makes a living worker look dead: lower CONDU_BEAT_S or raise CONDU_LEASE_S"
             )
-            raise ValueError(message)
         return self
 
     @property

@@ -8,7 +8,16 @@ The job engine's own tables live in the same database and are no part of this me
 from datetime import datetime
 from typing import Annotated, Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from catalog.clock import UtcTime, now
@@ -223,7 +232,7 @@ class WorkerRow(CatalogTable):
     worker_id: Mapped[str] = mapped_column(primary_key=True)
     host: Mapped[str]
     pid: Mapped[int]
-    # A pid is used again by others: this tells boot, pid namespace and start time, see workers.describe_process.
+    # A pid is used again by others; this is not. See workers.describe_process.
     process: Mapped[str]
     device: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(default=now())

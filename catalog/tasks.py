@@ -34,7 +34,7 @@ class TriggerRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A learned task as one revision serves it; accuracies are percent on its held-out images, None if it had none."""
+    """A learned task as one revision serves it; accuracies in percent, None where nothing was held out."""
 
     model: str
     name: str
@@ -57,7 +57,7 @@ class TaskRecord:
     trigger: TriggerRecord
 
 
-Served = Row[tuple[TaskRow, TriggerRow, PrototypeRow]]
+Served = Row[TaskRow, TriggerRow, PrototypeRow]
 
 
 def head_tasks(session: Session, model: str) -> list[TaskRecord]:
@@ -84,9 +84,7 @@ def find_task(session: Session, model: str, name: str, *, revision: int | None =
     """
     head = find_model(session, model).head_revision
     number = head if revision is None else revision
-    query = _served().where(
-        TriggerRow.model == model, TriggerRow.revision == number, TaskRow.name == name
-    )
+    query = _served().where(TriggerRow.model == model, TriggerRow.revision == number, TaskRow.name == name)
     found = session.execute(query).one_or_none()
     if found is None:
         where = "has no revision yet" if number is None else f"serves no task {name!r} in revision {number}"
@@ -111,14 +109,18 @@ def check_task_free(session: Session, model: str, name: str) -> None:
     """
     check_name(name, "task")
     if name in task_names(head_tasks(session, model)):
-        raise AlreadyExistsError(f"model {model!r} serves a task {name!r} already: choose another name, or remove it first")
+        raise AlreadyExistsError(
+            f"model {model!r} serves a task {name!r} already: choose another name, or remove it first"
+        )
     learning = session.scalars(
         select(JobRow.job_id).where(
             JobRow.model == model, JobRow.task == name, JobRow.state.in_(("queued", "running"))
         )
     ).first()
     if learning is not None:
-        raise StillInUseError(f"job {learning} is learning task {name!r} of model {model!r}: cancel it or wait for it first")
+        raise StillInUseError(
+            f"job {learning} is learning task {name!r} of model {model!r}: cancel it or wait for it first"
+        )
 
 
 def task_names(records: Sequence[TaskRecord]) -> list[str]:
@@ -126,7 +128,7 @@ def task_names(records: Sequence[TaskRecord]) -> list[str]:
     return [record.name for record in records]
 
 
-def _served() -> Select[tuple[TaskRow, TriggerRow, PrototypeRow]]:
+def _served() -> Select[TaskRow, TriggerRow, PrototypeRow]:
     return (
         select(TaskRow, TriggerRow, PrototypeRow)
         .join(TriggerRow, TriggerRow.task_key == TaskRow.task_key)

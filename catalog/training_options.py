@@ -32,21 +32,26 @@ class TrainingOptions(BaseModel):
     gradient_clip: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Largest L2 norm of a gradient; null does not clip."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Seeds the split, the order of the images and augmentation.")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Seeds the split, the order of the images and augmentation."
+    )
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share of the images held out, when the archive has no split of its own."
     )
-    augment: bool = Field(True, description="Random crops and flips of the training images.")
-    amp: bool = Field(True, description="Mixed precision on CUDA; a CPU trains in float32 either way.")
+    augment: bool = Field(default=True, description="Random crops and flips of the training images.")
+    amp: bool = Field(
+        default=True, description="Mixed precision on CUDA; a CPU trains in float32 either way."
+    )
     checkpoint_every: int = Field(100, ge=1, description="Steps between training checkpoints.")
-    keep: bool = Field(False, description="Keep the images and the fine-tuned checkpoint after the revision.")
+    keep: bool = Field(
+        default=False, description="Keep the images and the fine-tuned checkpoint after the revision."
+    )
 
     @model_validator(mode="after")
     def _warms_up_within_the_run(self) -> Self:
         if self.warmup_iterations > self.iterations:
-            message = (
+            raise ValueError(
                 f"warmup_iterations ({self.warmup_iterations}) is more than iterations ({self.iterations}): "
                 "lower it, or leave it out"
             )
-            raise ValueError(message)
         return self

@@ -3,13 +3,14 @@
 import os
 import socket
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from catalog.clock import now, now_s
+from catalog.changes import count_changes
+from catalog.clock import age_s, now
 from catalog.records import to_record
 from catalog.tables import WorkerRow
 
@@ -31,7 +32,7 @@ class WorkerRecord:
 
 def list_workers(session: Session) -> list[WorkerRecord]:
     """All workers that did not sign off, oldest first; the dead among them until someone takes over."""
-    is_alive = (WorkerRow.beat_at.expression > now_s() - WorkerRow.lease_s).label("is_alive")
+    is_alive = (age_s(WorkerRow.beat_at) < WorkerRow.lease_s).label("is_alive")
     query = select(WorkerRow, is_alive).order_by(WorkerRow.started_at, WorkerRow.worker_id)
     return [to_record(WorkerRecord, row, {"is_alive": bool(alive)}) for row, alive in session.execute(query)]
 
@@ -52,17 +53,27 @@ def register_worker(session: Session, worker_id: str, *, device: str, lease_s: f
 
 
 def register_dead_worker(session: Session, worker_id: str) -> None:
-    """Signs on, as dead since 1970, a worker that left work but no row; so it is taken over like any other."""
-    row = WorkerRow(worker_id=worker_id, host="", pid=0, process="", device="", lease_s=0.0)
-    row.started_at = row.beat_at = datetime.fromtimestamp(0).astimezone()
-    session.add(row)
+    """Signs on, as dead since 1970, a worker that left jobs but no row, so that they are taken over."""
+    dead_since = datetime.fromtimestamp(0, UTC)
+    session.add(
+        WorkerRow(
+            worker_id=worker_id,
+            host="",
+            pid=0,
+            process="",
+            device="",
+            started_at=dead_since,
+            beat_at=dead_since,
+            lease_s=0.0,
+        )
+    )
     session.flush()
 
 
-def beat(session: Session, worker_id: str) -> bool:
+def beat(session: Session, worker_id: str, *, lease_s: float) -> bool:
     """Whether the lease was held on to; False: the worker was taken for dead and its jobs were given away."""
-    held = session.execute(update(WorkerRow).where(WorkerRow.worker_id == worker_id).values(beat_at=now()))
-    return bool(held.rowcount == 1)  # type: ignore[attr-defined] - an update has a row count
+    ours = update(WorkerRow).where(WorkerRow.worker_id == worker_id)
+    return count_changes(session, ours.values(beat_at=now(), lease_s=lease_s)) == 1
 
 
 def sign_off(session: Session, worker: WorkerRecord) -> bool:
@@ -71,10 +82,10 @@ def sign_off(session: Session, worker: WorkerRecord) -> bool:
     Of several that try only one gets True, and not even that one if the worker has beaten in between: whoever
     gets it takes over the worker's jobs, in the same transaction.
     """
-    gone = session.execute(
-        delete(WorkerRow).where(WorkerRow.worker_id == worker.worker_id, WorkerRow.beat_at == worker.beat_at)
+    unchanged = delete(WorkerRow).where(
+        WorkerRow.worker_id == worker.worker_id, WorkerRow.beat_at == worker.beat_at
     )
-    return bool(gone.rowcount == 1)  # type: ignore[attr-defined] - a delete has a row count
+    return count_changes(session, unchanged) == 1
 
 
 def is_dead(worker: WorkerRecord) -> bool:
@@ -92,13 +103,13 @@ def _is_gone_here(worker: WorkerRecord) -> bool:
 
 
 def describe_process(pid: int) -> str | None:
-    """"boot pid-namespace start-time" of a living process, which no other ever has; None for a dead one.
+    """Boot, pid namespace and start time of a living process, which no other ever has; None for a dead one.
 
     Also None where there is no /proc: leases still run out there, only not at once.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = Path("/proc/self/ns/pid").readlink()
         # Fields after the last parenthesis, for the command's name may contain anything.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, UnicodeDecodeError):

@@ -8,7 +8,13 @@ from catalog.database import open_engine
 from catalog.tables import CatalogTable
 
 
-def _is_ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, compared: SchemaItem | None) -> bool:  # noqa: ARG001, FBT001 - Alembic's signature
+def _is_ours(
+    item: SchemaItem,  # noqa: ARG001 - Alembic's signature
+    name: str | None,
+    kind: str,
+    reflected: bool,  # noqa: FBT001 - same
+    compared: SchemaItem | None,  # noqa: ARG001 - same
+) -> bool:
     # The job engine keeps its tables in the same database and migrates them itself.
     return not (kind == "table" and reflected and name not in CatalogTable.metadata.tables)
 
@@ -20,8 +26,8 @@ def _migrate(connection: Connection) -> None:
         include_object=_is_ours,
         render_as_batch=True,
         compare_type=True,
-        # SQLite can roll back DDL; Alembic only does not expect it. A migration that dies leaves nothing behind,
-        # and the write lock is taken before the version is read, so that two migrators do not collide.
+        # SQLite can roll back DDL, Alembic only does not expect it. So a migration that dies leaves nothing,
+        # and the write lock is taken before the version is read: two migrators do not collide.
         transactional_ddl=True,
     )
     with context.begin_transaction():

@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("layout", sa.String(), nullable=False),
         sa.Column("num_parameters", sa.BigInteger(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_bases")),
     )
     op.create_table(
@@ -39,9 +39,9 @@ def upgrade() -> None:
         sa.Column("classes", sa.JSON(), nullable=False),
         sa.Column("num_images", sa.Integer(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("is_kept", sa.Boolean(), nullable=False),
-        sa.Column("released_at", sa.Double(), nullable=True),
+        sa.Column("released_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_datasets")),
     )
     op.create_table(
@@ -61,9 +61,9 @@ def upgrade() -> None:
         sa.Column("progress", sa.JSON(), nullable=True),
         sa.Column("result", sa.JSON(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
-        sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("started_at", sa.Double(), nullable=True),
-        sa.Column("finished_at", sa.Double(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f("ck_jobs_state")
         ),
@@ -80,8 +80,8 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("process", sa.String(), nullable=False),
         sa.Column("device", sa.String(), nullable=False),
-        sa.Column("started_at", sa.Double(), nullable=False),
-        sa.Column("beat_at", sa.Double(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("beat_at", sa.BigInteger(), nullable=False),
         sa.Column("lease_s", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("worker_id", name=op.f("pk_workers")),
     )
@@ -89,7 +89,7 @@ def upgrade() -> None:
         "job_events",
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -106,7 +106,7 @@ def upgrade() -> None:
         sa.Column("rescaler_norm", sa.String(), nullable=False),
         sa.Column("unified_dtype", sa.String(), nullable=False),
         sa.Column("head_revision", sa.Integer(), nullable=True),
-        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["base"], ["bases.name"], name=op.f("fk_models_base_bases")),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_models")),
     )
@@ -121,8 +121,8 @@ def upgrade() -> None:
         sa.Column("manifest", sa.String(), nullable=False),
         sa.Column("job_id", sa.String(), nullable=True),
         sa.Column("cause", sa.String(), nullable=False),
-        sa.Column("created_at", sa.Double(), nullable=False),
-        sa.Column("expired_at", sa.Double(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expired_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["model", "parent"],
             ["revisions.model", "revisions.number"],
@@ -152,7 +152,7 @@ def upgrade() -> None:
         sa.Column("dataset", sa.String(), nullable=True),
         sa.Column("checkpoint", sa.String(), nullable=True),
         sa.Column("training", sa.JSON(), nullable=True),
-        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["model"], ["models.name"], name=op.f("fk_tasks_model_models"), ondelete="CASCADE"
         ),

@@ -1,0 +1,291 @@
+"""The job engine on DBOS: the only module that knows it.
+
+DBOS queues the jobs, one at a time per model, and remembers the steps that are done. What it leaves open on
+its own is done here and in `lease_keeper`: a worker that dies keeps its jobs for ever, resuming forgets how
+often it was tried, and the engine would take every new release for another application.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Condition, Event
+from typing import Any
+from uuid import uuid4
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import error as dbos_error
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from catalog import Catalog, Settings
+from catalog.attempts import claim_job, requeue_jobs
+from catalog.database import BUSY_TIMEOUT_S
+from catalog.job_queue import JobFenced, JobQueue, JobReleased, JobRunner, Json, RunJob
+from catalog.jobs import JobRecord
+from catalog.lease_keeper import LeaseKeeper
+from catalog.running_job import RunningJob, run_claimed
+from catalog.workers import WorkerRecord, list_workers, sign_off
+
+_log = logging.getLogger(__name__)
+
+APPLICATION = "condu"
+# Never the release: DBOS leaves work of other versions alone, so every upgrade would strand the queued jobs.
+APPLICATION_VERSION = "1"
+QUEUE = "condu-jobs"
+WORKFLOW = "condu-job"
+_PENDING = "PENDING"
+# DBOS polls for messages between workflows, which nobody sends here; stopping may take as long as one poll.
+_LISTEN_S = 0.5
+
+
+def upgrade_engine(url: str) -> None:
+    """Brings DBOS's own tables to what this version of DBOS wants, creating them if need be."""
+    _tame_logging()
+    DBOS.migrate(url)
+
+
+def _tame_logging() -> None:
+    # Left alone, DBOS prints to stderr with a handler of its own; so its warnings go where all others go.
+    engine_log = logging.getLogger("dbos")
+    if not engine_log.handlers:
+        engine_log.addHandler(logging.NullHandler())
+    engine_log.propagate = True
+    engine_log.setLevel(logging.WARNING)
+
+
+def _open_client(**where: Any) -> DBOSClient:
+    _tame_logging()
+    # Its default serializer is pickle.
+    return DBOSClient(
+        application_name=APPLICATION, serializer=DBOSPortableJSONSerializer(), lazy=True, **where
+    )
+
+
+class DbosQueue(JobQueue):
+    """The api's side: rows in DBOS's tables, written in the caller's transaction."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = _open_client(system_database_url=settings.catalog_url)
+
+    def enqueue(self, session: Session, job_id: str, model: str) -> None:
+        options: EnqueueOptions = {
+            "workflow_name": WORKFLOW,
+            "workflow_id": job_id,
+            "queue_name": QUEUE,
+            "queue_partition_key": model,
+            "app_version": APPLICATION_VERSION,
+        }
+        self._client.enqueue_in_transaction(session, options, job_id)
+
+    def close(self) -> None:
+        self._client.destroy()
+
+
+class DbosRunner(JobRunner):
+    """The worker's side. DBOS allows one in a process.
+
+    Args:
+        settings: lease_s, beat_s, poll_s, stop_timeout_s, max_attempts.
+        catalog: for the jobs.
+        device: what the jobs run on, for show.
+        concurrency: how many jobs at once; one a device.
+    """
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, *, device: str = "cpu", concurrency: int = 1
+    ) -> None:
+        # Unique to this start of the process, or DBOS would hand the jobs of one living worker to another.
+        self.worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self._settings = settings
+        self._catalog = catalog
+        self._concurrency = concurrency
+        self._stopping = Event()
+        self._hands = _Hands(catalog.url)
+        self._jobs = _Counter()
+        self._keeper = LeaseKeeper(
+            catalog,
+            worker_id=self.worker_id,
+            device=device,
+            lease_s=settings.lease_s,
+            beat_s=settings.beat_s,
+            take_over=lambda worker: self._hands.take_over(worker, num_releases=0),
+            list_owners=self._hands.list_owners,
+        )
+
+    def start(self, run: RunJob) -> None:
+        _tame_logging()
+        self._hands.register_queue(self._concurrency, poll_s=self._settings.poll_s)
+        # Before DBOS: a worker that holds a job always has a row, or it could not be taken over.
+        self._keeper.start()
+        DBOS(config=self._configure())
+
+        def work(job_id: str) -> None:
+            with self._jobs.counted():
+                self._work(job_id, run)
+
+        # Not DBOS's own cap, which resuming sets back: ours is in claim_job.
+        DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(work)
+        DBOS.launch()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if not self._jobs.wait_for_none(self._settings.stop_timeout_s):
+            _log.warning("worker %s stops although a job did not let go in time", self.worker_id)
+        # First no more jobs are taken, then those in hand are given back; else they would come straight back.
+        DBOS.destroy(destroy_registry=True)
+        self._keeper.stop()
+        with self._catalog.snapshot() as session:
+            ours = [worker for worker in list_workers(session) if worker.worker_id == self.worker_id]
+        for worker in ours:
+            self._hands.take_over(worker, num_releases=1)
+        self._hands.close()
+
+    def _configure(self) -> DBOSConfig:
+        return {
+            "name": APPLICATION,
+            "system_database_url": self._catalog.url,
+            "executor_id": self.worker_id,
+            "application_version": APPLICATION_VERSION,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+            "use_listen_notify": False,
+            "run_migrations": False,
+            "notification_listener_polling_interval_sec": _LISTEN_S,
+            # Jobs that lost their worker's lease may still be unwinding beside the next ones.
+            "max_executor_threads": 4 * self._concurrency + 4,
+        }
+
+    def _work(self, job_id: str, run: RunJob) -> None:
+        """What DBOS runs: it returns when the job is over for good.
+
+        Else it raises a BaseException past DBOS, which then takes the job for running until this worker, or
+        the one that takes over from it, resumes it.
+        """
+        try:
+            job = self._claim(job_id)
+            if job is None:
+                return
+            context = RunningJob(
+                self._catalog,
+                job,
+                remember=_remember,
+                poll_s=self._settings.poll_s,
+                stopping=self._stopping,
+            )
+            run_claimed(context, run, stopping=self._stopping)
+        except Exception as error:
+            # DBOS must not see it: it would record the job as over.
+            _log.exception("job %s could not be started or ended", job_id)
+            raise JobReleased(f"job {job_id} waits for another worker") from error
+
+    def _claim(self, job_id: str) -> JobRecord | None:
+        while not self._stopping.is_set():
+            try:
+                with self._catalog.transaction() as session:
+                    return claim_job(
+                        session,
+                        job_id,
+                        worker=self.worker_id,
+                        max_attempts=self._settings.max_attempts,
+                    )
+            except OperationalError as error:
+                _log.warning("job %s cannot be started yet: %s", job_id, error)
+                self._stopping.wait(self._settings.poll_s)
+        raise JobReleased(f"job {job_id} was not begun: the worker is stopping")
+
+
+def _remember(name: str, run: Callable[[], Json]) -> Json:
+    try:
+        return DBOS.run_step({"name": name}, run)
+    except (dbos_error.DBOSWorkflowConflictIDError, dbos_error.DBOSWorkflowCancelledError) as error:
+        # DBOS, too, saw that another worker has the job.
+        raise JobFenced(f"step {name} was not recorded: {error}") from error
+
+
+class _Counter:
+    """How many jobs this worker has in hand."""
+
+    def __init__(self) -> None:
+        self._num_jobs = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts one more as long as the block runs."""
+        self._add(1)
+        try:
+            yield
+        finally:
+            self._add(-1)
+
+    def _add(self, change: int) -> None:
+        with self._changed:
+            self._num_jobs += change
+            self._changed.notify_all()
+
+    def wait_for_none(self, timeout_s: float) -> bool:
+        """Whether there were none before the time was over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._num_jobs == 0, timeout_s)
+
+
+class _Hands:
+    """How jobs are taken out of one worker's hands: DBOS's client on a connection that we share with it.
+
+    DBOS resumes in a transaction of its own and commits it. On an engine with a single connection that is the
+    transaction which we began: the worker's row, its jobs and DBOS's queue change together or not at all.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _open_single_connection(url)
+        self._client = _open_client(system_database_engine=self._engine)
+
+    def register_queue(self, concurrency: int, *, poll_s: float) -> None:
+        self._client.register_queue(
+            QUEUE, partition_concurrency=1, worker_concurrency=concurrency, polling_interval_sec=poll_s
+        )
+
+    def list_owners(self) -> set[str]:
+        """The workers that DBOS believes to be running jobs."""
+        running = self._client.list_workflows(
+            status=_PENDING, queue_name=QUEUE, load_input=False, load_output=False
+        )
+        return {workflow.executor_id for workflow in running if workflow.executor_id}
+
+    def take_over(self, worker: WorkerRecord, *, num_releases: int) -> None:
+        """Signs the worker off and puts its jobs back into the queue, once, whoever else tries."""
+        running = self._client.list_workflows(
+            status=_PENDING, executor_id=worker.worker_id, load_input=False, load_output=False
+        )
+        job_ids = [workflow.workflow_id for workflow in running]
+        with Session(self._engine) as session:
+            if not sign_off(session, worker):
+                return
+            requeue_jobs(session, worker.worker_id, num_releases=num_releases)
+            if job_ids:
+                self._client.resume_workflows(job_ids, queue_name=QUEUE)
+            session.commit()
+
+    def close(self) -> None:
+        self._client.destroy()
+        self._engine.dispose()
+
+
+def _open_single_connection(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, poolclass=StaticPool)
+    arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+    engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: object) -> None:  # noqa: ARG001 - SQLAlchemy's signature
+        # The driver begins a transaction where none is open, so that DBOS joins ours.
+        connection.isolation_level = "IMMEDIATE"
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    return engine

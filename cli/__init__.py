@@ -1,0 +1,1 @@
+"""The `condu` command: the service, its client, and the quickstart."""

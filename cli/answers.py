@@ -1,0 +1,134 @@
+"""What the service answers, as far as the commands look into it; fields they do not know are kept too."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cli.errors import CommandFailedError
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Answer(BaseModel):
+    """A JSON object of the service."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    @classmethod
+    def read(cls, body: Any) -> Self:
+        """The body, checked; CommandFailedError when the service speaks another version than this client."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            raise CommandFailedError(
+                f"the service gave an answer this client does not understand ({cls.__name__})",
+                detail=str(error),
+                remedy="use a client and a service of the same version",
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object as it came."""
+        return self.model_dump(mode="json")
+
+
+class BaseAnswer(Answer):
+    """A registered base."""
+
+    name: str
+    digest: str
+    architecture: str | None = None
+    parameters: int
+    size_bytes: int
+
+
+class StorageAnswer(Answer):
+    """What a model's head takes on disk."""
+
+    base_bytes: int
+    unified_bytes: int
+    trigger_bytes: dict[str, int]
+    prototype_bytes: Any = None
+    marginal_bytes_per_task: Any = None
+    full_checkpoint_bytes: int
+    total_bytes: int
+
+
+class ModelAnswer(Answer):
+    """A model: a base and all it has learned."""
+
+    name: str
+    base: str
+    head_revision: int | None = None
+    tasks: tuple[str, ...] = ()
+    storage: StorageAnswer | None = None
+
+
+class DatasetAnswer(Answer):
+    """A stored dataset."""
+
+    digest: str
+    classes: tuple[str, ...]
+    images: int
+
+
+class TaskAnswer(Answer):
+    """A learned task, as the head holds it."""
+
+    name: str
+    rescaler: float | None = None
+    density: float | None = None
+    l1_norm: float | None = None
+    fidelity: dict[str, Any] | None = None
+    accuracy: dict[str, Any] | None = None
+    revision_learned: int | None = None
+
+
+class JobAnswer(Answer):
+    """A job and how far it is."""
+
+    id: str
+    state: JobState
+    kind: str = ""
+    model: str = ""
+    task: str | None = None
+    attempt: int = 0
+    progress: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ENDED
+
+
+class Prediction(Answer):
+    """One label and how likely it is."""
+
+    label: str
+    probability: float
+
+
+class ExpertShare(Answer):
+    """An expert that took part in an answer; task None is the base."""
+
+    task: str | None
+    weight: float
+    digest: str
+
+
+class ImageAnswer(Answer):
+    """The answer for one image: predictions, or why there are none."""
+
+    predictions: tuple[Prediction, ...] = ()
+    experts: tuple[ExpertShare, ...] = ()
+    error: Any = None
+
+
+class ClassifyAnswer(Answer):
+    """The answers for all images of a request, in their order, all of one revision."""
+
+    model: str
+    revision: int | None = None
+    results: tuple[ImageAnswer, ...] = Field(default=())

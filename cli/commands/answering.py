@@ -1,0 +1,160 @@
+"""`condu classify` and `condu export`: what a model knows, as answers and as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli.answers import ClassifyAnswer, ImageAnswer
+from cli.errors import CommandUsageError
+from cli.options import DEFAULT_URL, JsonOption, ModelArgument, TaskArgument, TemplateOption, UrlOption
+from cli.output import Output, connected
+from cli.progress import bytes_gauge, count_gauge
+from cli.units import as_bytes
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+IMAGES_A_REQUEST = 32
+
+
+def classify(
+    model: ModelArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", exists=True, dir_okay=False, help="JPEG, PNG or WebP.")
+    ],
+    *,
+    task: Annotated[
+        str | None, typer.Option(help="Ask this task's expert alone; by default whoever knows best.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="A label to choose from; repeat for each.")
+    ] = None,
+    labels_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File with one label a line, instead of --label."),
+    ] = None,
+    template: TemplateOption = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="How many labels to tell.")] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", min=0, help="How many experts answer when no task is named.")
+    ] = None,
+    include_base: Annotated[
+        bool | None,
+        typer.Option("--include-base/--no-include-base", help="Whether the base answers with them."),
+    ] = None,
+    weighting: Annotated[
+        Literal["uniform", "similarity", "softmax"] | None,
+        typer.Option(help="What an expert's say depends on."),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the softmax weighting.")] = None,
+    space: Annotated[
+        Literal["logits", "probabilities"] | None, typer.Option(help="What is averaged over the experts.")
+    ] = None,
+    revision: Annotated[
+        int | None, typer.Option(help="Ask an earlier revision; by default the head.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify images, by a named task's expert or by those whose prototypes are nearest."""
+    options = {
+        "task": task,
+        "templates": template,
+        "top_k": top_k,
+        "k": k,
+        "include_base": include_base,
+        "weighting": weighting,
+        "temperature": temperature,
+        "space": space,
+        "revision": revision,
+    }
+    with connected(url, as_json=as_json) as (client, output):
+        answers = ask(
+            client, output, model, images=images, labels=read_labels(label, labels_file), options=options
+        )
+        show_answers(output, images, answers)
+
+
+def export(
+    model: ModelArgument,
+    task: TaskArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.safetensors", dir_okay=False, help="Where the expert goes.")
+    ],
+    *,
+    revision: Annotated[
+        int | None, typer.Option(help="The expert of an earlier revision; by default the head.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a task's expert as a safetensors file that plain open_clip loads; resumes after a broken line."""
+    with connected(url, as_json=as_json) as (client, output):
+        with bytes_gauge(output, f"downloading {task}") as on_received:
+            done = client.download_expert(model, task, target, revision=revision, on_received=on_received)
+        output.result(
+            {
+                "path": str(done.path),
+                "size_bytes": done.size_bytes,
+                "digest": done.etag,
+                "resumed_at_bytes": done.resumed_at_bytes,
+            }
+        )
+        output.say(f"{done.path}: {as_bytes(done.size_bytes)}, expert {done.etag}")
+
+
+def ask(
+    client: "Client",
+    output: Output,
+    model: str,
+    *,
+    images: Sequence[Path],
+    labels: Sequence[str],
+    options: dict[str, Any],
+) -> list[ClassifyAnswer]:
+    """The service's answers, over as many requests as it takes."""
+    answers = []
+    with count_gauge(output, f"classifying with {model}") as on_progress:
+        for start in range(0, len(images), IMAGES_A_REQUEST):
+            batch = [(image.name, image.read_bytes()) for image in images[start : start + IMAGES_A_REQUEST]]
+            answers.append(client.classify(model, batch, labels=labels, options=options))
+            on_progress(start + len(batch), len(images))
+    return answers
+
+
+def read_labels(given: Sequence[str] | None, file: Path | None) -> list[str]:
+    """The labels of the command line or of a file; none means the model's own classes."""
+    if given and file is not None:
+        raise CommandUsageError("give either --label or --labels-file")
+    if file is None:
+        return list(given or ())
+    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+
+
+def show_answers(output: Output, images: Sequence[Path], answers: Sequence[ClassifyAnswer]) -> None:
+    """All answers as one document in the form of the route's, or as a table."""
+    results: list[ImageAnswer] = [result for answer in answers for result in answer.results]
+    document: dict[str, Any] = {**answers[0].to_dict(), "results": [result.to_dict() for result in results]}
+    revisions = sorted({answer.revision for answer in answers if answer.revision is not None})
+    if len(revisions) > 1:
+        output.note(f"[yellow]the model learned meanwhile: the answers are from revisions {revisions}[/]")
+        document["revisions"] = revisions
+    output.result(document)
+    rows = [
+        (
+            image,
+            best_of(result),
+            ", ".join(f"{share.task or 'base'} {share.weight:.2f}" for share in result.experts),
+        )
+        for image, result in zip(images, results, strict=True)
+    ]
+    output.table(("image", "labels", "answered by"), rows)
+
+
+def best_of(result: ImageAnswer) -> str:
+    """The labels of one image with their probabilities, or why there are none."""
+    if result.error:
+        return f"error: {result.error.get('detail') if isinstance(result.error, dict) else result.error}"
+    return ", ".join(f"{found.label} {100 * found.probability:.1f}%" for found in result.predictions)

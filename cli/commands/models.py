@@ -1,0 +1,110 @@
+"""`condu model`: a base plus all it has learned."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from cli.answers import ModelAnswer
+from cli.commands.asking import agree_to_remove
+from cli.options import DEFAULT_URL, JsonOption, ModelArgument, UrlOption, YesOption, example
+from cli.output import Output, connected
+from cli.storage_table import storage_rows
+from cli.units import short
+
+app = typer.Typer(no_args_is_help=True, help="Models: a base plus all it has learned.")
+
+
+@app.command("create", epilog=example("condu model create zoo --base vit-b-16"))
+def create(
+    name: ModelArgument,
+    *,
+    base: Annotated[str, typer.Option(help="Name of the base it starts from.")],
+    rescaler_norm: Annotated[
+        Literal["global_l1", "tensor_mean_l1"] | None,
+        typer.Option(help="The norm that rescalers keep: the paper's, or that of its released code."),
+    ] = None,
+    unified_dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="How the unified delta is stored.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a model that has learned nothing yet."""
+    with connected(url, as_json=as_json) as (client, output):
+        model = client.create_model(name, base=base, rescaler_norm=rescaler_norm, unified_dtype=unified_dtype)
+        output.result(model.to_dict())
+        output.say(
+            f"created the model {name} on {base}; "
+            f"teach it something: condu task add {name} TASK --dataset FILE.tar"
+        )
+
+
+@app.command("list", epilog=example("condu model list"))
+def list_all(*, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    """List the models."""
+    with connected(url, as_json=as_json) as (client, output):
+        models = client.list_models()
+        output.result({"models": [model.to_dict() for model in models]})
+        rows = [(model.name, model.base, model.head_revision, ", ".join(model.tasks)) for model in models]
+        output.table(("model", "base", "head revision", "tasks"), rows)
+
+
+@app.command("show", epilog=example("condu model show zoo"))
+def show(name: ModelArgument, *, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+    """Show a model: its tasks, its revisions and what it takes on disk."""
+    with connected(url, as_json=as_json) as (client, output):
+        model = client.get_model(name)
+        revisions = client.list_revisions(name)
+        output.result({**model.to_dict(), "revisions": revisions})
+        show_model(output, model)
+        rows = [
+            (row.get("number"), row.get("cause"), row.get("parent"), short(row.get("manifest")))
+            for row in revisions
+        ]
+        output.say()
+        output.table(("revision", "cause", "parent", "manifest"), rows)
+
+
+@app.command("rollback", epilog=example("condu model rollback zoo", "condu model rollback zoo --revision 3"))
+def rollback(
+    name: ModelArgument,
+    *,
+    revision: Annotated[int | None, typer.Option(help="Where to go; by default one back.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Move a model's head to an earlier revision; nothing is deleted, so one can go forward again."""
+    with connected(url, as_json=as_json) as (client, output):
+        answer = client.rollback_model(name, revision=revision)
+        output.result(answer)
+        output.say(f"the head of {name} is now revision {answer.get('head_revision')}")
+
+
+@app.command("remove", epilog=example("condu model remove zoo --yes"))
+def remove(
+    name: ModelArgument,
+    *,
+    agreed: YesOption = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a model with all its tasks and revisions; its bytes go with the next sweep."""
+    with connected(url, as_json=as_json) as (client, output):
+        agree_to_remove(f"the model {name} with all its tasks", agreed=agreed)
+        output.result(client.remove_model(name) or {"removed": name})
+        output.say(f"removed the model {name}; `condu sweep --delete` frees its bytes")
+
+
+def show_model(output: Output, model: ModelAnswer) -> None:
+    """A model in full."""
+    output.table(
+        ("model", model.name),
+        (
+            ("base", model.base),
+            ("head revision", model.head_revision if model.head_revision is not None else "none yet"),
+            ("tasks", ", ".join(model.tasks) or "none yet"),
+        ),
+    )
+    if model.storage is not None:
+        output.say()
+        output.table(("stored", "size"), storage_rows(model.storage))

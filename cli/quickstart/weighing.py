@@ -1,0 +1,74 @@
+"""What all of it takes on disk: as the service counts it, and as the data folder grows."""
+
+from pathlib import Path
+
+from cli.answers import StorageAnswer
+from cli.quickstart.numbers import storage_numbers
+from cli.quickstart.scene import Scene
+from cli.storage_table import storage_rows, total_of
+from cli.units import as_bytes
+
+BAR_WIDTH = 40
+
+
+def weigh_after_sweep(scene: Scene, step: str) -> None:
+    """Have everything removed that the head does not need, and note how large the data folder is then."""
+    report = scene.client.sweep(delete=True, keep_revisions=1, grace_s=0)
+    now = {
+        "after": step,
+        "data_folder_bytes": folder_bytes(scene.service.data) - scene.service.log.stat().st_size,
+        "blobs_bytes": folder_bytes(scene.service.data / "blobs"),
+        "freed_bytes": report.get("bytes_freed"),
+    }
+    before = scene.numbers.growth[-1] if scene.numbers.growth else None
+    if before is not None:
+        now["grown_bytes"] = now["data_folder_bytes"] - before["data_folder_bytes"]
+        now["blobs_grown_bytes"] = now["blobs_bytes"] - before["blobs_bytes"]
+    scene.numbers.growth.append(now)
+
+
+def print_storage(scene: Scene) -> None:
+    """The storage table, what a task adds, and the alternative of keeping every checkpoint."""
+    scene.chapter("Storage: one base, one unified delta, one bit per parameter and task")
+    model = scene.client.get_model(scene.plan.model_name).to_dict()
+    storage = StorageAnswer.read(model["storage"])
+    scene.numbers.storage = storage_numbers(model["storage"])
+    scene.output.table(("stored", "size"), storage_rows(storage))
+    scene.output.say()
+    rows = [
+        (
+            entry["after"],
+            as_bytes(entry["data_folder_bytes"]),
+            as_bytes(entry["grown_bytes"]),
+            as_bytes(entry["blobs_grown_bytes"]),
+        )
+        for entry in scene.numbers.growth
+        if "grown_bytes" in entry
+    ]
+    scene.output.table(("measured after a sweep", "data folder", "grown by", "of it blobs"), rows)
+    scene.output.say()
+    draw_bars(scene, storage)
+
+
+def draw_bars(scene: Scene, storage: StorageAnswer) -> None:
+    """What one more task takes, against one more full checkpoint."""
+    marginal = total_of(storage.marginal_bytes_per_task)
+    for name, size in (("a task here", marginal), ("a full checkpoint", storage.full_checkpoint_bytes)):
+        width = max(1, round(BAR_WIDTH * size / storage.full_checkpoint_bytes))
+        scene.output.say(f"{name:>18} {'█' * width} {as_bytes(size)}")
+    if marginal:
+        scene.output.say(
+            f"one more task takes 1/{storage.full_checkpoint_bytes / marginal:.1f} of one more checkpoint "
+            "(trigger, prototypes and buffers; the unified delta is shared)"
+        )
+
+
+def folder_bytes(folder: Path) -> int:
+    """The bytes of all files in a folder; one that vanishes meanwhile counts nothing."""
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,1 @@
+"""The HTTP face: routes, errors, and the parts they are made of."""

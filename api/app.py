@@ -1,0 +1,131 @@
+"""The composition root of the api: puts the parts together and mounts the routes."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, FastAPI
+
+from api.dependencies import Services
+from api.documentation import with_problem_schema
+from api.middleware import (
+    BodyLimitMiddleware,
+    LocalCallersMiddleware,
+    RequestContextMiddleware,
+    loopback_names,
+)
+from api.problems import answer_with_problems
+from api.routes import (
+    bases,
+    classify,
+    datasets,
+    experts,
+    health,
+    jobs,
+    maintenance,
+    models,
+    problem_kinds,
+    revisions,
+    stats,
+    tasks,
+)
+from api.uploads import UploadRoom
+from catalog import Catalog, Settings, upgrade
+from catalog.dbos_queue import DbosQueue
+from store.blobs import FileBlobs
+from store.checkpoints import CheckpointStore
+from vlm.experts import ExpertPool
+from vlm.prediction import Predictor
+
+JSON_LIMIT_BYTES = 2**20
+"""Bound of every body that no route takes as an upload: names, options, at most some hundred templates."""
+KEEP_FREE_BYTES = 256 * 2**20
+"""Room that uploads leave on the disk, so that the catalog can still commit and jobs can still write."""
+
+ROUTES = (bases, models, revisions, datasets, tasks, experts, classify, jobs, maintenance, health, stats)
+
+DESCRIPTION = """
+Teaches a CLIP-like model task after task without forgetting: one base, one unified delta, one bit per
+parameter and task.
+
+Names are lower case. Errors are `application/problem+json` (RFC 9457); their `type` is stable, and a GET
+of it explains it.
+"""
+
+
+class ConduApi(FastAPI):
+    """The app, whose OpenAPI document also has the schema that all problems share."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return with_problem_schema(super().openapi())
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app for one installation; its parts are opened when it starts and closed when it stops."""
+    app = ConduApi(
+        title="condu",
+        version=version("condu"),
+        summary="A storage-efficient store for fine-tuned vision-language models.",
+        description=DESCRIPTION,
+        lifespan=partial(lifespan, settings=settings),
+        docs_url=None,  # both pages would load scripts from other hosts
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    versioned = APIRouter(prefix="/v1")
+    for module in ROUTES:
+        versioned.include_router(module.router)
+    app.include_router(versioned)
+    app.include_router(problem_kinds.router)
+    answer_with_problems(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimitMiddleware, default_limit_bytes=JSON_LIMIT_BYTES)
+    app.add_middleware(LocalCallersMiddleware, allowed_hosts=loopback_names(settings.host))
+    app.add_middleware(RequestContextMiddleware)
+    app.state.stopping = asyncio.Event()
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
+    """Opens the parts, and closes them in reverse, also when a later one fails to open."""
+    async with AsyncExitStack() as stack:
+        app.state.services = await to_thread.run_sync(_open_services, settings, stack, app.state.stopping)
+        yield
+        app.state.stopping.set()
+
+
+def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event) -> Services:
+    if settings.num_threads is not None:
+        torch.set_num_threads(settings.num_threads)
+    upgrade(settings.catalog_url)
+    catalog = Catalog(settings)
+    stack.callback(catalog.close)
+    queue = DbosQueue(settings)
+    stack.callback(queue.close)
+    store = CheckpointStore(FileBlobs(settings.blobs_dir))
+    pool = ExpertPool(store, device=settings.device, max_bytes=settings.expert_cache_bytes)
+    stack.callback(pool.clear)
+    folder = settings.scratch_dir / "uploads"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Services(
+        settings=settings,
+        catalog=catalog,
+        store=store,
+        pool=pool,
+        predictor=Predictor(
+            pool, class_weight_cache_bytes=settings.class_weight_cache_bytes, max_labels=settings.max_labels
+        ),
+        queue=queue,
+        uploads=UploadRoom(folder, settings.upload_limit_bytes, KEEP_FREE_BYTES),
+        decoding=CapacityLimiter(os.cpu_count() or 1),
+        device=CapacityLimiter(1),
+        stopping=stopping,
+    )

@@ -1,0 +1,59 @@
+"""What a route may ask for: the parts of the service that the composition root has put together."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Path, Query, Request
+
+from api.uploads import UploadRoom
+from catalog import Catalog, Settings
+from catalog.job_queue import JobQueue
+from store.checkpoints import CheckpointStore
+from vlm.experts import ExpertPool
+from vlm.prediction import Predictor
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts, built once by the lifespan of the app.
+
+    Attributes:
+        uploads: Where raw bodies are received.
+        decoding: How many threads may decode images at once.
+        device: The one thread that may use the device: many at once would only slow each other down.
+        stopping: Set when the server is about to stop, so that endless answers end.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    store: CheckpointStore
+    pool: ExpertPool
+    predictor: Predictor
+    queue: JobQueue
+    uploads: UploadRoom
+    decoding: CapacityLimiter
+    device: CapacityLimiter
+    stopping: asyncio.Event
+
+
+def get_services(request: Request) -> Services:
+    """The services of the app that received the request."""
+    services: Services = request.app.state.services
+    return services
+
+
+Installed = Annotated[Services, Depends(get_services)]
+
+BaseName = Annotated[str, Path(description="Name of the base.", examples=["vit-b-16"])]
+ModelName = Annotated[str, Path(description="Name of the model.", examples=["animals"])]
+TaskName = Annotated[str, Path(description="Name of the task.", examples=["pets"])]
+JobId = Annotated[str, Path(description="Id of the job.", examples=["6f1c1c34-9a53-4a3f-8f0e-1f6a5a9f2b11"])]
+RevisionNumber = Annotated[
+    int | None, Query(ge=1, description="A revision of the model; without it, the head.", examples=[2])
+]
+StateFilter = Annotated[
+    Literal["queued", "running", "succeeded", "failed", "cancelled"] | None,
+    Query(description="Only jobs in this state."),
+]

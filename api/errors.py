@@ -1,0 +1,358 @@
+"""The one table from errors to HTTP: what went wrong in any room, as status, `type` and remedy (RFC 9457).
+
+ApiError (what can go wrong in HTTP itself; all else comes from the rooms below)
+├── UnreadableRequestError  400  the framework could not read it
+│   ├── NoSuchRouteError        404  no route has the path
+│   └── MethodNotAllowedError   405  the route has no such method
+├── UploadTooLargeError     413  the body exceeds the limit of its route
+├── UnsupportedBodyError    415  the body is of a kind that its route does not take
+├── UploadRefusedError      422  the body is not what its Content-Digest says
+├── InvalidRequestError     422  fields that parse, but that make no sense together
+├── UnknownTaskError        404  the revision holds no such task
+├── UnusableRangeError      416  a Range beyond the end
+├── StorageFullError        507  no room for the upload
+├── ForeignHostError        421  the Host header names another machine
+└── ForeignOriginError      403  a browser acts for another site
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+import catalog.errors
+import imagesets.errors
+import store.errors
+import vlm.errors
+
+
+class ApiError(Exception):
+    """A request that HTTP itself has to refuse; `headers`, where there are any, go with the answer."""
+
+
+class UnreadableRequestError(ApiError):
+    """The framework could not read the request."""
+
+    def __init__(self, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.headers = headers
+
+
+class NoSuchRouteError(UnreadableRequestError):
+    """No route has the path."""
+
+
+class MethodNotAllowedError(UnreadableRequestError):
+    """The route of the path has no such method."""
+
+
+class UploadTooLargeError(ApiError, HTTPException):
+    """The body exceeds the limit of its route.
+
+    It is an HTTPException as well because FastAPI turns every other error that rises while it reads a body
+    into a 400.
+    """
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        HTTPException.__init__(self, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"the body is larger than the {self.limit_bytes} bytes that this route takes"
+
+
+class UnsupportedBodyError(ApiError):
+    """The body is of a kind that its route does not take."""
+
+
+class UploadRefusedError(ApiError):
+    """The received bytes are not those that the client meant to send."""
+
+
+class InvalidRequestError(ApiError):
+    """Fields that parse, but that make no sense, or none together."""
+
+
+class UnknownTaskError(ApiError):
+    """The revision that answers holds no such task."""
+
+    def __init__(self, *, model: str, task: str, revision: int | None, known: tuple[str, ...]) -> None:
+        where = (
+            f"revision {revision} of model {model!r}"
+            if revision
+            else f"model {model!r}, which has learned nothing yet,"
+        )
+        super().__init__(f"{where} has no task {task!r}")
+        self.known_tasks = known
+
+
+class UnusableRangeError(ApiError):
+    """A Range header that lies beyond the end of what is there."""
+
+    def __init__(self, *, size_bytes: int) -> None:
+        super().__init__(f"the range lies beyond the {size_bytes} bytes there are")
+        self.headers = {"Content-Range": f"bytes */{size_bytes}"}
+
+
+class StorageFullError(ApiError):
+    """No room is left for an upload."""
+
+
+class ForeignHostError(ApiError):
+    """A service bound to loopback was addressed under the name of another machine."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"this service answers to its loopback names only, not to {host[:80]!r}")
+
+
+class ForeignOriginError(ApiError):
+    """A browser asks for a change on behalf of another site."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"a page of {origin[:80]!r} may not change anything here")
+
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """How one kind of error is answered.
+
+    Attributes:
+        slug: Last part of the stable `type`; clients may rely on it for ever.
+        remedy: What the caller can do, where the error itself does not say it.
+        members: Attributes of the error that become members of the body.
+        retry_after_s: Seconds for a Retry-After header, where the same call may succeed later.
+    """
+
+    slug: str
+    status: int
+    title: str
+    remedy: str
+    members: tuple[str, ...] = ()
+    retry_after_s: int | None = None
+
+    @property
+    def type_uri(self) -> str:
+        """The `type` of the body; the service answers a GET of it with what the kind means."""
+        return f"/problems/{self.slug}"
+
+
+_VERIFY = (
+    "run `condu verify` to list all damage, then restore the data folder from a backup or roll the model back"
+)
+
+PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
+    {
+        # store
+        store.errors.NotFoundError: ProblemKind("missing-blob", 500, "Stored bytes are missing", _VERIFY),
+        store.errors.IncompatibleTensorsError: ProblemKind(
+            "incompatible-tensors",
+            422,
+            "The checkpoint does not fit its base",
+            "upload a checkpoint of the base's architecture that was fine-tuned from this base",
+            members=("tensor", "expected", "got"),
+        ),
+        store.errors.InvalidUploadError: ProblemKind(
+            "invalid-weights",
+            422,
+            "The weights cannot be used",
+            "save the state dict with safetensors.torch.save_file and upload that file",
+        ),
+        store.errors.CorruptBlobError: ProblemKind(
+            "corrupt-blob", 500, "Stored bytes are damaged", _VERIFY, members=("expected", "found")
+        ),
+        store.errors.UnsupportedFormatError: ProblemKind(
+            "unsupported-format",
+            500,
+            "Stored by a version this one cannot read",
+            "run the version of condu that wrote this data folder, or a newer one",
+        ),
+        store.errors.BlobsUnavailableError: ProblemKind(
+            "storage-unavailable",
+            507,
+            "The storage refused the operation",
+            "free disk space (`condu sweep --delete`) or mend the storage, then try again",
+            retry_after_s=30,
+        ),
+        # catalog
+        catalog.errors.AlreadyExistsError: ProblemKind(
+            "already-exists", 409, "The name is taken", "choose another name, or remove what bears it"
+        ),
+        catalog.errors.NoSuchRowError: ProblemKind(
+            "not-found", 404, "There is nothing of that name", "list what exists, and check the spelling"
+        ),
+        catalog.errors.StillInUseError: ProblemKind(
+            "still-in-use", 409, "Something else needs it", "remove or finish what needs it first"
+        ),
+        catalog.errors.InvalidNameError: ProblemKind(
+            "invalid-name",
+            422,
+            "The name cannot be used",
+            "use a-z 0-9 . _ - and begin and end with a letter or digit",
+        ),
+        catalog.errors.RollbackError: ProblemKind(
+            "no-rollback",
+            409,
+            "The head cannot move there",
+            "list the model's revisions and name one that is not expired",
+        ),
+        catalog.errors.DatasetGoneError: ProblemKind(
+            "dataset-gone", 410, "The data set's bytes were released", "upload the data set again"
+        ),
+        catalog.errors.StaleHeadError: ProblemKind(
+            "stale-head",
+            409,
+            "The model changed meanwhile",
+            "look at the model's head, then try again",
+            retry_after_s=1,
+        ),
+        catalog.errors.StaleAttemptError: ProblemKind(
+            "stale-attempt", 409, "Another attempt owns the job", "look at the job's state"
+        ),
+        catalog.errors.OutdatedSchemaError: ProblemKind(
+            "outdated-schema",
+            503,
+            "The catalog is of another version",
+            "stop the service and run `condu migrate`",
+        ),
+        # imagesets
+        imagesets.errors.InvalidArchiveError: ProblemKind(
+            "invalid-archive",
+            422,
+            "The archive cannot be used",
+            "send a .tar, .tar.gz or .zip with one folder of images per class",
+            members=("member",),
+        ),
+        # vlm
+        vlm.errors.UnknownArchitectureError: ProblemKind(
+            "unknown-architecture",
+            422,
+            "No such architecture",
+            "name an architecture of open_clip, or send an open_clip model config",
+        ),
+        vlm.errors.UnknownPretrainedError: ProblemKind(
+            "unknown-pretrained",
+            422,
+            "No such published weights",
+            "name a published tag, or upload the weights",
+        ),
+        vlm.errors.PretrainedUnavailableError: ProblemKind(
+            "pretrained-unavailable",
+            503,
+            "The published weights could not be fetched",
+            "try again, or upload the weights (`PUT /v1/bases/{base}`)",
+            retry_after_s=30,
+        ),
+        vlm.errors.ImageRejectedError: ProblemKind(
+            "image-rejected",
+            422,
+            "The image cannot be used",
+            "send a JPEG, PNG or WEBP image",
+            members=("reason",),
+        ),
+        vlm.errors.InvalidLabelsError: ProblemKind(
+            "invalid-labels", 422, "The labels cannot be used", "give a list of distinct, non-blank labels"
+        ),
+        vlm.errors.InvalidTemplatesError: ProblemKind(
+            "invalid-templates", 422, "The templates cannot be used", "each template holds {} exactly once"
+        ),
+        vlm.errors.InvalidOptionsError: ProblemKind(
+            "invalid-options", 422, "The options cannot be met", "leave the option out to get its default"
+        ),
+        vlm.errors.NoLabelsError: ProblemKind(
+            "no-labels", 422, "There is nothing to choose among", "give labels, or learn a task first"
+        ),
+        vlm.errors.InvalidPrototypesError: ProblemKind(
+            "invalid-prototypes", 500, "Stored prototypes are damaged", _VERIFY
+        ),
+        # api
+        UploadTooLargeError: ProblemKind(
+            "too-large",
+            413,
+            "The body is too large",
+            "send less, or raise the limit of the installation (CONDU_UPLOAD_LIMIT_BYTES)",
+            members=("limit_bytes",),
+        ),
+        UnsupportedBodyError: ProblemKind(
+            "unsupported-body", 415, "This kind of body is not taken here", "see the route in /openapi.json"
+        ),
+        UploadRefusedError: ProblemKind("damaged-upload", 422, "The body arrived damaged", "send it again"),
+        InvalidRequestError: ProblemKind(
+            "invalid-request", 422, "The request is not valid", "see the route in /openapi.json"
+        ),
+        UnknownTaskError: ProblemKind(
+            "unknown-task",
+            404,
+            "There is no such task",
+            "name a task that the revision holds",
+            members=("known_tasks",),
+        ),
+        UnusableRangeError: ProblemKind(
+            "unusable-range", 416, "The range is beyond the end", "ask for the whole"
+        ),
+        StorageFullError: ProblemKind(
+            "storage-full",
+            507,
+            "There is no room for the upload",
+            "free disk space (`condu sweep --delete`), then try again",
+        ),
+        ForeignHostError: ProblemKind(
+            "foreign-host",
+            421,
+            "Addressed under a foreign name",
+            "use the address the service listens on, or bind it wider",
+        ),
+        ForeignOriginError: ProblemKind(
+            "foreign-origin",
+            403,
+            "A page of another site may not do this",
+            "call the service from its own pages or a client",
+        ),
+        NoSuchRouteError: ProblemKind(
+            "no-such-route", 404, "There is no such route", "see /openapi.json for the routes"
+        ),
+        MethodNotAllowedError: ProblemKind(
+            "method-not-allowed", 405, "The route has no such method", "see /openapi.json for its methods"
+        ),
+        UnreadableRequestError: ProblemKind(
+            "unreadable-request", 400, "The request cannot be read", "see the route in /openapi.json"
+        ),
+        # the frameworks
+        RequestValidationError: ProblemKind(
+            "invalid-request", 422, "The request is not valid", "correct the fields that `errors` names"
+        ),
+        ClientDisconnect: ProblemKind("client-gone", 400, "The client went away", "send the request again"),
+        Exception: ProblemKind(
+            "internal-error",
+            500,
+            "The service failed",
+            "try again; if it lasts, look into the log of the service under the request id",
+        ),
+    }
+)
+
+
+def kind_of(error: Exception) -> ProblemKind:
+    """The entry for an error: its own, or its nearest ancestor's; at last the one for what nobody foresaw."""
+    return next(PROBLEMS[ancestor] for ancestor in type(error).__mro__ if ancestor in PROBLEMS)
+
+
+def translated(error: Exception) -> Exception:
+    """The framework's own refusals as the error that says what they mean; any other error as it is."""
+    if not isinstance(error, HTTPException) or isinstance(error, ApiError):
+        return error
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NoSuchRouteError("no route has this path", headers)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowedError(f"this route takes {headers.get('Allow', 'other methods')}", headers)
+    return UnreadableRequestError(str(error.detail), headers)
+
+
+def members_of(error: Exception, kind: ProblemKind) -> dict[str, Any]:
+    """The members that only this kind of problem has."""
+    return {name: value for name in kind.members if (value := getattr(error, name)) is not None}

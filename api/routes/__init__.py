@@ -1,0 +1,1 @@
+"""A file a noun; each has the routes under it."""

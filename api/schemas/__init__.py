@@ -1,0 +1,1 @@
+"""The bodies of requests and answers, a file a noun; OpenAPI is made from them."""

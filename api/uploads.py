@@ -1,0 +1,122 @@
+"""Takes a raw request body into an unnamed file, hashing as it comes; nothing is ever left behind."""
+
+import base64
+import binascii
+import errno
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from anyio import to_thread
+from starlette.requests import Request
+
+from api.errors import StorageFullError, UnsupportedBodyError, UploadRefusedError
+from api.middleware import allow_body, declared_length
+
+WRITE_BYTES = 2**20
+"""Bytes gathered before a thread hashes and writes them; a network chunk (64 KiB) is not worth the switch."""
+
+OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+CONTENT_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A body received whole: where it can be opened while the request lasts, its sha256 and its size."""
+
+    path: Path
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class UploadRoom:
+    """Where bodies are received, how large one may be, and how much of the disk must stay free beside it."""
+
+    folder: Path
+    limit_bytes: int
+    keep_free_bytes: int
+
+
+@asynccontextmanager
+async def received_upload(request: Request, room: UploadRoom) -> AsyncIterator[Upload]:
+    """The request's body as a file that vanishes at the end of the context.
+
+    The file has no name in any folder (O_TMPFILE, or unlinked at once), so even `kill -9` leaves nothing to
+    clean; it is opened again through /proc/self/fd.
+
+    Raises:
+        UploadTooLargeError: The body exceeds the room's limit, declared or not.
+        StorageFullError: The disk is full, or would be less than the room's floor away from it.
+        UploadRefusedError: The bytes are not those of the Content-Digest header.
+        UnsupportedBodyError: A form was sent in place of the file's own bytes.
+    """
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        raise UnsupportedBodyError(
+            "this route takes a file's own bytes, not a form; send them raw (`curl -T FILE URL`)"
+        )
+    allow_body(request, room.limit_bytes)
+    _check_space(room, declared_length(request.headers) or 0)
+    with tempfile.TemporaryFile(dir=room.folder) as file:
+        digest, size_bytes = await write_body(request.stream(), file)
+        _check_digest(request.headers.get("content-digest", ""), digest)
+        yield Upload(Path(f"/proc/self/fd/{file.fileno()}"), digest, size_bytes)
+
+
+async def write_body(pieces: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
+    """Write the pieces to the file; their sha256 and their size together."""
+    sha256 = hashlib.sha256()
+    size_bytes = 0
+    pending = bytearray()
+
+    def flush(*, finished: bool) -> None:
+        sha256.update(pending)
+        try:
+            file.write(pending)
+            if finished:
+                file.flush()
+        except OSError as error:
+            if error.errno in OUT_OF_SPACE:
+                raise StorageFullError(
+                    "the disk filled up while the body was received; nothing of it was kept"
+                ) from error
+            raise
+        pending.clear()
+
+    async for piece in pieces:
+        pending += piece
+        size_bytes += len(piece)
+        if len(pending) >= WRITE_BYTES:
+            await to_thread.run_sync(lambda: flush(finished=False))
+    await to_thread.run_sync(lambda: flush(finished=True))
+    return sha256.hexdigest(), size_bytes
+
+
+def _check_space(room: UploadRoom, declared_bytes: int) -> None:
+    room.folder.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(room.folder).free
+    if free_bytes - declared_bytes < room.keep_free_bytes:
+        raise StorageFullError(
+            f"{free_bytes} bytes are free, the upload has {declared_bytes}, "
+            f"and {room.keep_free_bytes} must stay free"
+        )
+
+
+def _check_digest(header: str, digest: str) -> None:
+    match = CONTENT_DIGEST.search(header)
+    if match is None:
+        return
+    try:
+        expected = base64.b64decode(match[1], validate=True).hex()
+    except binascii.Error:
+        raise UploadRefusedError("the Content-Digest header is not base64 of a sha-256") from None
+    if expected != digest:
+        raise UploadRefusedError(
+            f"the body has sha256 {digest}, but its Content-Digest header says {expected}"
+        )

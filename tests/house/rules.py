@@ -32,7 +32,6 @@ ROOMS_WITHOUT_MOCKS = ("tests/store/", "tests/catalog/", "tests/vlm/", "tests/ap
 SYNONYMS = {
     "taskvector": "delta",
     "task_vector": "delta",
-    "merged": "unified",
     "artifact": "blob",
     "scaler": "rescaler",
     "finetune": "fine_tune",
@@ -50,7 +49,7 @@ def file_is_short(source: Source) -> Iterator[str]:
 def functions_are_short(source: Source) -> Iterator[str]:
     for function in source.functions():
         lines = (function.end_lineno or function.lineno) - function.lineno + 1
-        if lines > MAX_FUNCTION_LINES:
+        if lines > MAX_FUNCTION_LINES and not source.path.startswith("migrations/versions/"):
             yield f"{source.path}:{function.lineno} {function.name}: {lines} lines of {MAX_FUNCTION_LINES}"
 
 
@@ -101,8 +100,8 @@ def store_annotations_are_real(source: Source) -> Iterator[str]:
 
 
 def arguments_beyond_the_third_are_named(source: Source) -> Iterator[str]:
-    """Decorated functions are left out: a framework or a compiler calls them."""
-    if source.folder not in ROOMS:
+    """Decorated functions and migrations/ are left out: a framework calls them."""
+    if source.folder not in ROOMS or source.folder == "migrations":
         return
     for function in source.functions():
         decorators = {ast.unparse(node) for node in function.decorator_list} - {"staticmethod", "classmethod"}

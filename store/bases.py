@@ -227,6 +227,6 @@ def _precision_warnings(space: ParameterSpace) -> tuple[str, ...]:
         return ()
     warning = (
         f"{len(half)} of {len(space.fused)} tensors are {half[0].dtype}: deltas are kept in float32, but an "
-        "expert downloaded in the base's dtype loses small changes; register the base in float32 to avoid that"
+        "expert downloaded in the base's dtype loses small changes; register it in float32 to avoid that"
     )
     return (warning,)

@@ -48,8 +48,9 @@ class StorageAnswer(Answer):
     base_bytes: int
     unified_bytes: int
     trigger_bytes: dict[str, int]
-    prototype_bytes: Any = None
-    marginal_bytes_per_task: Any = None
+    prototype_bytes: int = 0
+    buffer_bytes: int = 0
+    marginal_bytes_per_task: int = 0
     full_checkpoint_bytes: int
     total_bytes: int
 

@@ -1,7 +1,5 @@
 """What a model takes on disk, as rows."""
 
-from typing import Any
-
 from cli.answers import StorageAnswer
 from cli.units import as_bytes
 
@@ -10,18 +8,13 @@ def storage_rows(storage: StorageAnswer) -> list[tuple[str, str]]:
     """Each part and its size, then the sum and what keeping every checkpoint would take."""
     rows = [("base", as_bytes(storage.base_bytes)), ("unified delta", as_bytes(storage.unified_bytes))]
     rows += [(f"trigger of {task}", as_bytes(size)) for task, size in storage.trigger_bytes.items()]
-    num_tasks = len(storage.trigger_bytes)
-    rows += [
-        ("prototypes", as_bytes(total_of(storage.prototype_bytes))),
+    if not storage.trigger_bytes:
+        return rows
+    kept_whole_bytes = storage.base_bytes + len(storage.trigger_bytes) * storage.full_checkpoint_bytes
+    return [
+        *rows,
+        ("prototypes", as_bytes(storage.prototype_bytes)),
+        ("statistics kept whole", as_bytes(storage.buffer_bytes)),
         ("all of it", as_bytes(storage.total_bytes)),
-        (
-            f"base and {num_tasks} full checkpoints instead",
-            as_bytes(storage.base_bytes + num_tasks * storage.full_checkpoint_bytes),
-        ),
+        (f"base and {len(storage.trigger_bytes)} full checkpoints instead", as_bytes(kept_whole_bytes)),
     ]
-    return rows
-
-
-def total_of(sizes: Any) -> float:
-    """The bytes of a number, or of a number per task."""
-    return float(sum(sizes.values())) if isinstance(sizes, dict) else float(sizes or 0)

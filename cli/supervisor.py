@@ -55,11 +55,17 @@ class Supervisor:
     """Runs children until it is told to stop."""
 
     def __init__(
-        self, children: Sequence[Child], *, stop_timeout_s: float, say: Callable[[str], None]
+        self,
+        children: Sequence[Child],
+        *,
+        stop_timeout_s: float,
+        say: Callable[[str], None],
+        first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
         self._children = children
         self._stop_timeout_s = stop_timeout_s
         self._say = say
+        self._first_wait_s = first_wait_s
         self._signals_heard = 0
 
     def run(self, *, on_start: Callable[[Callable[[], bool]], None]) -> None:
@@ -110,7 +116,7 @@ class Supervisor:
             raise CommandFailedError(
                 f"the {child.name} {ended} {child.crashes} times in a row", remedy="read what it said above"
             )
-        wait_s = min(FIRST_WAIT_S * 2 ** (child.crashes - 1), LONGEST_WAIT_S)
+        wait_s = min(self._first_wait_s * 2 ** (child.crashes - 1), LONGEST_WAIT_S)
         child.restart_at = time.monotonic() + wait_s
         self._say(f"the {child.name} {ended}; it starts again in {wait_s:g} s")
 

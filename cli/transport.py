@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import stamina
 
-from cli.errors import ProblemError, ServerUnreachableError
+from cli.errors import CommandUsageError, ProblemError, ServerUnreachableError
 
 # An answer may need an expert rebuilt and a batch classified on a slow CPU before its first byte.
 READ_TIMEOUT_S = 600.0
@@ -73,12 +73,17 @@ class Transport:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        # A proxy named by the environment cannot reach this machine's own loopback.
-        self._http = httpx2.Client(
-            base_url=self.url,
-            timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=not is_loopback(self.url),
-        )
+        try:
+            # A proxy named by the environment cannot reach this machine's own loopback.
+            self._http = httpx2.Client(
+                base_url=self.url,
+                timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                trust_env=not is_loopback(self.url),
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise CommandUsageError(
+                f"{url!r} is not a URL", detail=str(error), remedy="give one such as http://127.0.0.1:8000"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -137,10 +142,6 @@ class Transport:
             yield
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
-        except httpx2.InvalidURL as error:
-            raise ServerUnreachableError(
-                f"{self.url!r} is not a URL", remedy="give one such as http://127.0.0.1:8000"
-            ) from error
 
     def _unreachable(self, error: httpx2.TransportError) -> ServerUnreachableError:
         sent_nothing = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)

@@ -57,12 +57,13 @@ def show(name: ModelArgument, *, url: UrlOption = DEFAULT_URL, as_json: JsonOpti
         revisions = client.list_revisions(name)
         output.result({**model.to_dict(), "revisions": revisions})
         show_model(output, model)
-        rows = [
-            (row.get("number"), row.get("cause"), row.get("parent"), short(row.get("manifest")))
-            for row in revisions
-        ]
-        output.say()
-        output.table(("revision", "cause", "parent", "manifest"), rows)
+        if revisions:
+            rows = [
+                (row["number"], row["cause"], row["parent"], len(row["tasks"]), short(row["manifest"]))
+                for row in revisions
+            ]
+            output.say()
+            output.table(("revision", "cause", "parent", "tasks", "manifest"), rows)
 
 
 @app.command("rollback", epilog=example("condu model rollback zoo", "condu model rollback zoo --revision 3"))

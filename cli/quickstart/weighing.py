@@ -5,7 +5,7 @@ from pathlib import Path
 from cli.answers import StorageAnswer
 from cli.quickstart.numbers import storage_numbers
 from cli.quickstart.scene import Scene
-from cli.storage_table import storage_rows, total_of
+from cli.storage_table import storage_rows
 from cli.units import as_bytes
 
 BAR_WIDTH = 40
@@ -52,7 +52,7 @@ def print_storage(scene: Scene) -> None:
 
 def draw_bars(scene: Scene, storage: StorageAnswer) -> None:
     """What one more task takes, against one more full checkpoint."""
-    marginal = total_of(storage.marginal_bytes_per_task)
+    marginal = storage.marginal_bytes_per_task
     for name, size in (("a task here", marginal), ("a full checkpoint", storage.full_checkpoint_bytes)):
         width = max(1, round(BAR_WIDTH * size / storage.full_checkpoint_bytes))
         scene.output.say(f"{name:>18} {'█' * width} {as_bytes(size)}")

@@ -200,8 +200,8 @@ def _checked_tar_name(info: tarfile.TarInfo, limits: ArchiveLimits) -> str:
 
 
 def _walk_zip(path: Path, limits: ArchiveLimits) -> Generator[Member]:
-    # zipfile reads the whole directory of the archive at once (a usual entry has 120 bytes), and makes an object
-    # of 700 bytes for each entry before anybody can count them.
+    # zipfile reads the whole directory of the archive at once (a usual entry has 120 bytes), and makes an
+    # object of 700 bytes for each entry before anybody can count them.
     max_read = max(1 << 20, min(160 * limits.max_members, MAX_ZIP_DIRECTORY_BYTES))
     with path.open("rb") as raw:
         reader = GuardedReader(raw, max_read=max_read, look=partial(_count_entries, limits))

@@ -16,7 +16,7 @@ class Binary(Protocol):
 
 
 class GuardedReader(io.RawIOBase):
-    """A read-only view of a file that refuses single reads over `max_read`; `check` sees positions, `look` bytes.
+    """A read-only view of a file that refuses reads over `max_read`; `check` sees positions, `look` bytes.
 
     The standard library's archive readers ask for as many bytes as a header says; a header of 40 bytes can
     say 10 GiB.

@@ -1,0 +1,1 @@
+"""From an uploaded archive to pictures that a model can learn from."""

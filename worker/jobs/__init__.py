@@ -1,0 +1,1 @@
+"""The kinds of jobs, a file a kind; what they share is in `learning`."""

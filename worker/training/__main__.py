@@ -1,0 +1,80 @@
+"""The training process: `python -m worker.training SPEC.json PARENT_PID` says in JSON lines how it goes.
+
+Events: {"event": "progress", step, steps, loss, images_per_s, eta_s}; at last one of {"event": "done"},
+{"event": "stopped"} (after SIGTERM, its state saved) and {"event": "failed", title, detail, remedy}.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from store.errors import BlobsUnavailableError
+from worker.datasets.preparing import PreparedImages
+from worker.files import read_json
+from worker.training.loop import Task, TrainingFailedError, train
+from worker.training.spec import TrainingSpec
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(spec_path: Path, parent: int) -> None:
+    """Train as the spec says, and say so."""
+    die_with_parent(parent)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    spec = TrainingSpec.read(spec_path)
+    if spec.num_threads is not None:
+        torch.set_num_threads(spec.num_threads)
+    try:
+        is_done = train(
+            spec,
+            _task(spec),
+            report=lambda progress: tell("progress", progress),
+            is_stopping=stopping.is_set,
+        )
+    except TrainingFailedError as error:
+        tell("failed", {"title": error.title, "detail": error.detail, "remedy": error.remedy})
+    except BlobsUnavailableError as error:
+        tell(
+            "failed",
+            {"title": "The disk is full", "detail": str(error), "remedy": "Free space and submit again."},
+        )
+    except torch.OutOfMemoryError as error:
+        remedy = f"Submit the task again with a batch_size below {spec.options.batch_size}."
+        tell(
+            "failed",
+            {"title": "The device is out of memory", "detail": str(error).split("\n")[0], "remedy": remedy},
+        )
+    else:
+        tell("done" if is_done else "stopped", {})
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent ends, however it ends."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        raise SystemExit(1)
+
+
+def tell(event: str, values: Mapping[str, Any]) -> None:
+    """One line on stdout, at once."""
+    sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
+    sys.stdout.flush()
+
+
+def _task(spec: TrainingSpec) -> Task:
+    images = PreparedImages.from_dict(read_json(spec.images))
+    return Task(images.pictures(spec.preprocessing, max_pixels=spec.max_pixels), images.train, images.classes)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

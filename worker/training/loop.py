@@ -1,0 +1,253 @@
+"""Fine-tunes both towers of a CLIP on one task (method.md sections 2.1 and 5)."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from jaxtyping import Float, Int64
+from PIL import Image
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.utils.checkpoint import checkpoint
+
+from store.safefile import SafeFile, write_safetensors
+from vlm.prompts import fill
+from worker.datasets.pixels import Pictures, in_order
+from worker.training.order import ImageOrder, derived_seed
+from worker.training.schedule import learning_rate
+from worker.training.spec import TrainingSpec
+from worker.training.state import load_state, recipe_digest, save_state
+
+PROMPTS_AT_ONCE = 256
+"""More prompts than this are encoded again in the backward pass instead of keeping their activations."""
+BATCHES_AHEAD = 3
+REPORT_EVERY_S = 0.5
+SAVE_EVERY_S = 15.0
+SAVING_SHARE = 0.1
+"""A state is saved after `checkpoint_every` iterations or 15 s, but saving may take a tenth of the time at
+most."""
+
+
+class TrainingFailedError(Exception):
+    """Training cannot go on; the texts are for the job's user."""
+
+    def __init__(self, title: str, *, detail: str, remedy: str) -> None:
+        super().__init__(f"{title}: {detail} {remedy}")
+        self.title = title
+        self.detail = detail
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned: pictures with class numbers, in an order, against one prompt a class."""
+
+    pictures: Pictures
+    positions: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+Report = Callable[[Mapping[str, float]], None]
+
+
+def train(spec: TrainingSpec, task: Task, *, report: Report, is_stopping: Callable[[], bool]) -> bool:
+    """Whether the fine-tuned checkpoint is written; False when it was asked to stop before, its state saved.
+
+    On one device with one number of threads the result depends on the spec alone, however often the run was
+    killed.
+
+    Args:
+        spec: The run.
+        task: Its images and classes.
+        report: Called with {step, steps, loss, images_per_s, eta_s} about twice a second.
+        is_stopping: Asked between two iterations.
+
+    Raises:
+        TrainingFailedError: The loss is no number any more.
+        BlobsUnavailableError: The disk is full.
+    """
+    device = torch.device(spec.device)
+    model = _trainable_model(spec, device)
+    optimizer = AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=spec.options.learning_rate,
+        betas=spec.options.betas,
+        weight_decay=spec.options.weight_decay,
+        fused=True,
+    )
+    recipe = recipe_digest(spec)
+    start = load_state(spec.state, model, optimizer, recipe=recipe)
+    step = _Step(spec, model, optimizer, tokens=_prompt_tokens(spec, task).to(device))
+    clock = _Clock(start, spec)
+    for iteration, images, labels in _batches(spec, task, start):
+        loss = step.run(iteration, images.to(device), labels.to(device))
+        done = iteration + 1
+        if clock.is_time_to_report(done, loss):
+            report(clock.progress())
+        if done < spec.options.iterations and (is_stopping() or clock.is_time_to_save(done)):
+            began = time.monotonic()
+            save_state(spec.state, model, optimizer, iteration=done, recipe=recipe)
+            clock.saved(done, time.monotonic() - began)
+            if is_stopping():
+                return False
+    write_safetensors(
+        spec.result, {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    )
+    return True
+
+
+def _trainable_model(spec: TrainingSpec, device: torch.device) -> nn.Module:
+    """The base in float32, in tensors of our own; eval mode, so that BatchNorm statistics stay the base's."""
+    tensors = {name: _own_float32(tensor) for name, tensor in SafeFile(spec.base).tensors().items()}
+    model = spec.architecture.build(tensors, trainable=True)
+    return model.to(device)
+
+
+def _own_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
+
+
+def _prompt_tokens(spec: TrainingSpec, task: Task) -> Int64[Tensor, "C L"]:
+    return spec.architecture.tokenizer()([fill(spec.template, name) for name in task.classes])
+
+
+def _batches(spec: TrainingSpec, task: Task, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(iteration, pictures, class numbers) from iteration `start` on, prepared some ahead in threads."""
+    options = spec.options
+    order = ImageOrder(task.positions, batch_size=options.batch_size, seed=options.seed)
+
+    def make(chosen: tuple[int, list[int]]) -> tuple[Tensor, Tensor]:
+        iteration, positions = chosen
+        pictures = [
+            _picture(spec, task, iteration, place=place, position=position)
+            for place, position in enumerate(positions)
+        ]
+        labels = [task.pictures.images[position].label for position in positions]
+        return torch.stack(pictures), torch.tensor(labels)
+
+    iterations = ((iteration, order.batch(iteration)) for iteration in range(start, options.iterations))
+    for (iteration, _), (images, labels) in in_order(make, iterations, ahead=BATCHES_AHEAD):
+        yield iteration, images, labels
+
+
+def _picture(spec: TrainingSpec, task: Task, iteration: int, *, place: int, position: int) -> Tensor:
+    if not spec.options.augment:
+        return task.pictures.tensor(position)
+    generator = torch.Generator().manual_seed(derived_seed(spec.options.seed, "crop", iteration, place))
+    picture = Image.fromarray(task.pictures.pixels(position))
+    return spec.preprocessing.augment(picture, generator=generator)
+
+
+class _Step:
+    """One optimizer step at a time."""
+
+    def __init__(self, spec: TrainingSpec, model: nn.Module, optimizer: AdamW, *, tokens: Tensor) -> None:
+        self._options = spec.options
+        self._model: Any = model  # nn.Module says nothing of encode_image
+        self._optimizer = optimizer
+        self._tokens = tokens
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._uses_amp = spec.options.amp and tokens.is_cuda and torch.cuda.is_bf16_supported()
+
+    def run(self, iteration: int, images: Tensor, labels: Tensor) -> float:
+        """The loss before the step.
+
+        Raises:
+            TrainingFailedError: It is NaN or infinite; the weights are as they were.
+        """
+        torch.manual_seed(derived_seed(self._options.seed, "step", iteration))
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(iteration, self._options)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(images, labels)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingFailedError(
+                "The training diverged",
+                detail=f"The loss is {value} at step {iteration + 1} of {self._options.iterations}.",
+                remedy=f"Submit the task again with a learning_rate below {self._options.learning_rate:g}, "
+                "more warmup_iterations or gradient_clip 1.0.",
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._options.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self._trained, self._options.gradient_clip)
+        self._optimizer.step()
+        return value
+
+    def _loss(self, images: Float[Tensor, "B 3 H W"], labels: Int64[Tensor, " B"]) -> Tensor:
+        """Cross-entropy of each image against the prompts of ALL classes, under the frozen logit scale."""
+        with self._autocast():
+            image_features = self._model.encode_image(images)
+            text_features = self._encode_prompts()
+        cosines = F.normalize(image_features.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).T
+        logits = self._model.logit_scale.exp() * cosines
+        return F.cross_entropy(logits, labels, label_smoothing=self._options.label_smoothing)
+
+    def _encode_prompts(self) -> Float[Tensor, "C D"]:
+        encode = self._model.encode_text
+        if len(self._tokens) <= PROMPTS_AT_ONCE:
+            features: Tensor = encode(self._tokens)
+            return features
+        parts = [checkpoint(encode, part, use_reentrant=False) for part in _parts(self._tokens)]
+        return torch.cat(parts)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast("cuda", dtype=torch.bfloat16) if self._uses_amp else nullcontext()
+
+
+def _parts(tokens: Tensor) -> list[Tensor]:
+    return [tokens[start : start + PROMPTS_AT_ONCE] for start in range(0, len(tokens), PROMPTS_AT_ONCE)]
+
+
+class _Clock:
+    """When to report and when to save, and what to say."""
+
+    def __init__(self, start: int, spec: TrainingSpec) -> None:
+        self._spec = spec
+        self._first = self._done = self._saved_at_step = start
+        self._began = self._reported = self._saved_at = time.monotonic()
+        self._saving_s = self._last_saving_s = 0.0
+        self._losses: list[float] = []
+        self._loss = math.nan
+
+    def is_time_to_report(self, done: int, loss: float) -> bool:
+        """Whether it is: every half second, and at the end."""
+        self._done = done
+        self._losses.append(loss)
+        moment = time.monotonic()
+        if moment - self._reported < REPORT_EVERY_S and done < self._spec.options.iterations:
+            return False
+        self._reported = moment
+        return True
+
+    def progress(self) -> dict[str, float]:
+        """What to report; the loss is the mean since the last report."""
+        self._loss = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        per_s = (self._done - self._first) / elapsed
+        left = self._spec.options.iterations - self._done
+        return {
+            "step": self._done,
+            "steps": self._spec.options.iterations,
+            "loss": self._loss,
+            "images_per_s": per_s * self._spec.options.batch_size,
+            "eta_s": left / per_s,
+        }
+
+    def is_time_to_save(self, done: int) -> bool:
+        """Whether enough work would be lost, and saving it costs little beside that work."""
+        age = time.monotonic() - self._saved_at
+        is_due = done - self._saved_at_step >= self._spec.options.checkpoint_every or age >= SAVE_EVERY_S
+        return is_due and self._last_saving_s <= SAVING_SHARE * age
+
+    def saved(self, done: int, seconds: float) -> None:
+        """Takes note of a save."""
+        self._saved_at_step = done
+        self._saved_at = time.monotonic()
+        self._last_saving_s = seconds

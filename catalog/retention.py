@@ -112,4 +112,8 @@ def _kept_checkpoints(session: Session, live: set[RevisionKey]) -> set[str]:
         .join(TriggerRow, TriggerRow.task_key == TaskRow.task_key)
         .where(TaskRow.checkpoint.is_not(None))
     )
-    return {checkpoint for checkpoint, model, number in session.execute(query) if (model, number) in live}
+    return {
+        checkpoint
+        for checkpoint, model, number in session.execute(query)
+        if checkpoint is not None and (model, number) in live
+    }

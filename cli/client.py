@@ -195,7 +195,8 @@ class Client:
                 ) as events:
                     for event in events:
                         last_event_id = event.id or last_event_id
-                        yield JobEvent(event.event, json.loads(event.data))
+                        if event.data:  # the first one only sets the time to wait before a retry
+                            yield JobEvent(event.event, json.loads(event.data))
             except ServerUnreachableError:
                 pass  # get_job tells whether the service is gone for good
             if self.get_job(job_id).ended:

@@ -1,0 +1,1 @@
+"""Scripts that made what ships with the quickstart; nothing of the service imports them."""

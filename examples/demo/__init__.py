@@ -1,0 +1,1 @@
+"""The parts of the scripts beside this folder: packages, pictures and captions, training, measurement."""

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,17 +40,33 @@ def run_training(spec: TrainingSpec, *, on_progress: OnProgress, check_cancelled
         return
     path = spec.folder / "training.json"
     spec.write(path)
-    last: dict[str, Any] = {}
-    with (spec.folder / LOG_NAME).open("wb") as log, _child(path, log) as child:
+    while (
+        event := _run_once(spec, path, on_progress=on_progress, check_cancelled=check_cancelled)
+    ) == "stopped":
+        # Somebody asked every process of the service to stop; the worker is about to hear of it, too.
+        time.sleep(LISTEN_S)
+        check_cancelled()
+    if event != "done" or not spec.result.exists():
+        raise _died(0, spec.folder / LOG_NAME)
+
+
+def _run_once(
+    spec: TrainingSpec, path: Path, *, on_progress: OnProgress, check_cancelled: Callable[[], None]
+) -> str:
+    """The last thing that one training process had to say: "done" or "stopped"."""
+    last: dict[str, Any] = {"event": "nothing"}
+    log_path = spec.folder / LOG_NAME
+    with log_path.open("wb") as log, _child(path, log) as child:
         for event in _events(child, check_cancelled):
             last = event
             if event["event"] == "progress":
                 on_progress({key: value for key, value in event.items() if key != "event"})
         code = child.wait()
-    if last.get("event") == "failed":
+    if last["event"] == "failed":
         raise JobFailedError(last["title"], detail=last["detail"], remedy=last["remedy"])
-    if code != 0 or not spec.result.exists():
-        raise _died(code, spec.folder / LOG_NAME)
+    if code != 0:
+        raise _died(code, log_path)
+    return str(last["event"])
 
 
 @contextmanager

@@ -8,22 +8,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("store", "catalog", "imagesets", "vlm", "api", "worker", "cli", "migrations")
-TEXT_SUFFIXES = {
-    ".py",
-    ".md",
-    ".toml",
-    ".lock",
-    ".yml",
-    ".yaml",
-    ".json",
-    ".html",
-    ".css",
-    ".js",
-    ".txt",
-    ".ini",
-    ".mako",
-    "",
-}
+TEXT_SUFFIXES = set(
+    [
+        ".py",
+        ".md",
+        ".toml",
+        ".lock",
+        ".yml",
+        ".yaml",
+        ".json",
+        ".html",
+        ".css",
+        ".js",
+        ".txt",
+        ".ini",
+        ".mako",
+    ]
+)
+TEXTS_WITHOUT_SUFFIX = {"Makefile", "LICENSE", ".gitignore", "run"}
 LARGEST_TEXT_BYTES = 1_000_000
 
 
@@ -81,7 +83,8 @@ def text_files() -> tuple[tuple[str, str], ...]:
     kept = (
         path
         for path in (*top, *below)
-        if path.suffix in TEXT_SUFFIXES and path.stat().st_size < LARGEST_TEXT_BYTES
+        if (path.suffix in TEXT_SUFFIXES or path.name in TEXTS_WITHOUT_SUFFIX)
+        and path.stat().st_size < LARGEST_TEXT_BYTES
     )
     return tuple(
         (path.relative_to(ROOT).as_posix(), path.read_text(errors="replace")) for path in sorted(kept)

@@ -8,23 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("store", "catalog", "imagesets", "vlm", "api", "worker", "cli", "migrations")
-TEXT_SUFFIXES = set(
-    [
-        ".py",
-        ".md",
-        ".toml",
-        ".lock",
-        ".yml",
-        ".yaml",
-        ".json",
-        ".html",
-        ".css",
-        ".js",
-        ".txt",
-        ".ini",
-        ".mako",
-    ]
-)
+TEXT_SUFFIXES = {".py", ".md", ".toml", ".lock", ".yml", ".json", ".html", ".css", ".js", ".txt", ".mako"}
 TEXTS_WITHOUT_SUFFIX = {"Makefile", "LICENSE", ".gitignore", "run"}
 LARGEST_TEXT_BYTES = 1_000_000
 

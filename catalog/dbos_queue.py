@@ -8,6 +8,8 @@ often it was tried, and the engine would take every new release for another appl
 import logging
 import os
 import socket
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Event
@@ -25,6 +27,7 @@ from sqlalchemy.pool import StaticPool
 from catalog import Catalog, Settings
 from catalog.attempts import claim_job, requeue_jobs
 from catalog.database import BUSY_TIMEOUT_S
+from catalog.errors import CatalogError
 from catalog.job_queue import JobFenced, JobQueue, JobReleased, JobRunner, Json, RunJob
 from catalog.jobs import JobRecord
 from catalog.lease_keeper import LeaseKeeper
@@ -46,7 +49,22 @@ _LISTEN_S = 0.5
 def upgrade_engine(url: str) -> None:
     """Brings DBOS's own tables to what this version of DBOS wants, creating them if need be."""
     _tame_logging()
+    if make_url(url).get_backend_name() == "sqlite":
+        check_sqlite(sys.version_info[:2], sqlite3.sqlite_version_info)
     DBOS.migrate(url)
+
+
+def check_sqlite(python: tuple[int, ...], sqlite: tuple[int, ...]) -> None:
+    """Nothing, when DBOS can tell the time: from Python 3.12 on it asks SQLite for what 3.42 brought.
+
+    Raises:
+        CatalogError: SQLite is too old; every job would fail to be queued with an obscure message.
+    """
+    if python >= (3, 12) and sqlite < (3, 42):
+        raise CatalogError(
+            f"Python {'.'.join(map(str, python))} here has SQLite {'.'.join(map(str, sqlite))}, and the job "
+            "engine needs 3.42 or newer with it: use Python 3.11, or a Python that brings a newer SQLite"
+        )
 
 
 def _tame_logging() -> None:
@@ -105,7 +123,7 @@ class DbosRunner(JobRunner):
         self._catalog = catalog
         self._concurrency = concurrency
         self._stopping = Event()
-        self._hands = _Hands(catalog.url)
+        self._hands = Hands(catalog.url)
         self._jobs = _Counter()
         self._keeper = LeaseKeeper(
             catalog,
@@ -234,7 +252,7 @@ class _Counter:
             return self._changed.wait_for(lambda: self._num_jobs == 0, timeout_s)
 
 
-class _Hands:
+class Hands:
     """How jobs are taken out of one worker's hands: DBOS's client on a connection that we share with it.
 
     DBOS resumes in a transaction of its own and commits it. On an engine with a single connection that is the

@@ -1,9 +1,11 @@
 """Jobs as their users see them: submitted, listed, followed, cancelled."""
 
+import secrets
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -86,7 +88,7 @@ def submit_job(
     if dataset is not None:
         require_dataset(session, dataset)
     row = JobRow(
-        job_id=str(uuid4()),
+        job_id=_new_job_id(),
         kind=kind,
         model=model,
         task=task,
@@ -99,6 +101,17 @@ def submit_job(
     add_event(session, row.job_id, kind="state", body={"state": QUEUED})
     queue.enqueue(session, row.job_id, model)
     return to_record(JobRecord, row)
+
+
+def _new_job_id() -> str:
+    """A UUID of version 7 (RFC 9562, method 3): later jobs have greater ones.
+
+    For jobs of one model that came in the same second the engine goes by the id; on SQLite under Python 3.11
+    its own clock knows no less than seconds.
+    """
+    milliseconds, nanoseconds = divmod(time.time_ns(), 10**6)
+    fraction = nanoseconds * 2**12 // 10**6
+    return str(UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62)))
 
 
 def find_job(session: Session, job_id: str) -> JobRecord:
@@ -117,7 +130,7 @@ def list_jobs(
     session: Session, *, model: str | None = None, state: str | None = None, limit: int = 100
 ) -> list[JobRecord]:
     """The newest jobs, newest first, of one model or in one state if so asked."""
-    query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.job_id).limit(limit)
+    query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.job_id.desc()).limit(limit)
     if model is not None:
         query = query.where(JobRow.model == model)
     if state is not None:

@@ -83,6 +83,16 @@ def expire_revisions(session: Session, *, keep_revisions: int = 1) -> list[Revis
     return [to_record(RevisionRecord, row) for row in expired]
 
 
+def expire_datasets(session: Session, *, upload_ttl_s: float = _WEEK_S) -> list[str]:
+    """Releases data sets older than that, which nobody keeps or is learning from; returns their digests."""
+    old = select(DatasetRow.digest).where(
+        DatasetRow.released_at.is_(None), ~DatasetRow.is_kept, age_s(DatasetRow.created_at) >= upload_ttl_s
+    )
+    going = sorted(set(session.scalars(old)) - _job_uploads(session))
+    session.execute(update(DatasetRow).where(DatasetRow.digest.in_(going)).values(released_at=now()))
+    return going
+
+
 def _recently_expired(session: Session, grace_s: float) -> set[RevisionKey]:
     query = select(RevisionRow.model, RevisionRow.number).where(
         RevisionRow.expired_at.is_not(None), age_s(RevisionRow.expired_at) < grace_s

@@ -15,7 +15,25 @@ def test_a_plain_name_is_taken(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "A", "Pets", "a b", "-a", "a-", ".a", "a.", "_a", "a/b", "a..b", "..", "ä", "a" * 64, "a\n", "a%2f", "٣"],
+    [
+        "",
+        "A",
+        "Pets",
+        "a b",
+        "-a",
+        "a-",
+        ".a",
+        "a.",
+        "_a",
+        "a/b",
+        "a..b",
+        "..",
+        "ä",
+        "a" * 64,
+        "a\n",
+        "a%2f",
+        "٣",
+    ],
 )
 def test_a_name_that_would_need_escaping_is_refused(name):
     with pytest.raises(InvalidNameError, match="cannot name a task: use 1 to 63 of the characters"):

@@ -76,7 +76,7 @@ def test_a_task_that_is_served_cannot_be_learned_again(session):
 @pytest.mark.parametrize("names", [["fur"], ["ears"], ["fur", "ears", "tails"], ["fur", "ears", "ears"]])
 def test_triggers_that_do_not_fit_the_tasks_are_a_defect(session, names):
     learn(session, "pets", "fur", parent=None, manifest="one")
-    with pytest.raises(ValueError, match="the revision would serve .'ears', 'fur'."):
+    with pytest.raises(ValueError, match=r"the revision would serve \['ears', 'fur'\]"):
         learn(session, "pets", "ears", parent=1, manifest="two", names=names)
 
 

@@ -19,7 +19,7 @@ def test_a_short_run_warms_up_for_a_tenth_of_it(iterations, warmup):
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(ValidationError, match="warmup_iterations .11. is more than iterations .10."):
+    with pytest.raises(ValidationError, match=r"warmup_iterations \(11\) is more than iterations \(10\)"):
         TrainingOptions(iterations=10, warmup_iterations=11)
 
 

@@ -40,8 +40,9 @@ def skeleton(config: dict[str, Any]) -> nn.Module:
 def _pristine_skeleton(config_json: str) -> nn.Module:
     config = json.loads(config_json)
     try:
-        # Towers draw random values while they are built; a training in this process must not see that.
-        with torch.random.fork_rng(devices=[]):
+        # Towers draw random values while they are built, which a training in this process must not see; and buffers
+        # made while a request is answered must serve a training too.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
             return _build(config).eval()
     except Exception as error:  # open_clip and timm raise whatever an impossible value leads to
         raise UnknownArchitectureError(
@@ -85,7 +86,8 @@ def _parameters_on_meta() -> Iterator[None]:
             return None
         return _on_meta(parameter)
 
-    handle = register_module_parameter_registration_hook(to_meta)
+    # The stub knows hooks that return None only; the document says that what a hook returns is registered.
+    handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]
     try:
         yield
     finally:

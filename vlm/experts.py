@@ -1,0 +1,179 @@
+"""Experts on demand: rebuilt from the pristine base, kept while there is room, never changed while somebody uses them."""
+
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from store.bases import Base
+from store.checkpoints import CheckpointStore
+from store.errors import NotFoundError
+from store.manifest import Manifest
+from vlm.architecture import Architecture
+from vlm.cache import CacheStats, LeasedCache
+from vlm.preprocessing import Preprocessing
+from vlm.tokenizer import Tokenizer
+
+DEFAULT_MAX_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class BaseRef:
+    """A registered base: what the catalog knows of it, as values."""
+
+    name: str
+    digest: str
+    architecture: Architecture
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A model ready to answer, for as long as its lease lasts.
+
+    Attributes:
+        task: The task it was asked for under; None for the base itself.
+        digest: What its weights are: equal digests are equal bits.
+        model: In eval mode, without gradients; nobody writes to it.
+        tokenizer: Of its architecture.
+        architecture_digest: Equal weights under two architectures are two different functions.
+    """
+
+    task: str | None
+    digest: str
+    model: nn.Module
+    tokenizer: Tokenizer
+    architecture_digest: str
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    expert: Expert
+    flat: Tensor
+    base: Base | None = None
+
+
+class ExpertPool:
+    """Bases and rebuilt experts within one bound in bytes. Thread-safe.
+
+    An expert is one flat buffer of its own; a base's tensors are read by all. What is leased stays, even beyond the
+    bound, and two threads that ask for one missing expert rebuild it once.
+
+    Args:
+        store: Where bases and revisions are kept.
+        device: Where models answer; "auto" is CUDA where there is one.
+        max_bytes: Bound on weights in memory, bases included.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        device: str | torch.device = "cpu",
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        self.store = store
+        self.device = resolve_device(device)
+        self._cache: LeasedCache[tuple[str, str], _Loaded] = LeasedCache(max_bytes=max_bytes)
+        # One rebuild at a time: each uses every core, and each needs a buffer of a model's size.
+        self._rebuilding = threading.Lock()
+
+    @contextmanager
+    def lease(self, base: BaseRef, manifest: Manifest | None, task: str | None) -> Iterator[Expert]:
+        """The expert of a task, or the base itself (`task` None), unchanged and in memory while the context lasts.
+
+        Raises:
+            NotFoundError: The revision has no such task, or a blob is gone.
+            CorruptBlobError: Stored bytes are damaged.
+        """
+        if task is None:
+            with self._lease_base(base) as loaded:
+                yield loaded.expert
+            return
+        if manifest is None:
+            raise NotFoundError(
+                f"task {task!r}: the model has learned no task yet; name none to ask the base"
+            )
+        if manifest.base != base.digest:
+            raise ValueError(
+                f"this revision was made on base {manifest.base}, not on {base.name!r} ({base.digest})"
+            )
+        key = (base.architecture.digest, manifest.expert_digest(task))
+        with self._cache.lease(key, lambda: self._rebuild(base, manifest, task)) as loaded:
+            yield replace(loaded.expert, task=task)
+
+    @contextmanager
+    def lease_base(self, base: BaseRef) -> Iterator[Base]:
+        """The base's own tensors, as the store wants them, in memory while the context lasts."""
+        with self._lease_base(base) as loaded:
+            assert loaded.base is not None  # noqa: S101  # only bases are made by _load_base
+            yield loaded.base
+
+    def stats(self) -> CacheStats:
+        """What is in memory."""
+        return self._cache.stats()
+
+    def clear(self) -> None:
+        """Drop all that is not leased."""
+        self._cache.clear()
+
+    @contextmanager
+    def _lease_base(self, base: BaseRef) -> Iterator[_Loaded]:
+        with self._cache.lease(
+            (base.architecture.digest, base.digest), lambda: self._load_base(base)
+        ) as loaded:
+            yield loaded
+
+    def _load_base(self, ref: BaseRef) -> tuple[_Loaded, int]:
+        base = self.store.load_base(ref.digest)
+        expert = self._expert(ref, base, flat=base.flat, buffers=base.buffers, digest=ref.digest)
+        return _Loaded(expert, base.flat, base), _size_bytes(base.flat)
+
+    def _rebuild(self, ref: BaseRef, manifest: Manifest, task: str) -> tuple[_Loaded, int]:
+        digest = manifest.expert_digest(task)
+        with self._lease_base(ref) as loaded, self._rebuilding:
+            base = loaded.base
+            assert base is not None  # noqa: S101  # only bases are made by _load_base
+            spare = self._spare_buffer(base.flat)
+            rebuilt = self.store.rebuild(base, manifest, task, out=spare)
+            expert = self._expert(ref, base, flat=rebuilt.flat, buffers=rebuilt.buffers, digest=digest)
+        return _Loaded(expert, rebuilt.flat), _size_bytes(rebuilt.flat)
+
+    def _spare_buffer(self, like: Tensor) -> Tensor | None:
+        """The buffer of an expert that had to go, if nobody has kept that expert's model beyond its lease.
+
+        Rebuilding into memory that is already mapped takes a quarter of the time that fresh memory takes.
+        """
+        dropped = self._cache.make_room(_size_bytes(like))
+        spare = None
+        while dropped:
+            loaded = dropped.pop()
+            model, flat, is_base = weakref.ref(loaded.expert.model), loaded.flat, loaded.base is not None
+            del loaded
+            if model() is None and not is_base and flat.shape == like.shape and flat.device == like.device:
+                spare = flat
+        return spare
+
+    def _expert(
+        self, ref: BaseRef, base: Base, *, flat: Tensor, buffers: Mapping[str, Tensor], digest: str
+    ) -> Expert:
+        on_device = flat.to(self.device)
+        whole = {name: tensor.to(self.device, torch.float32) for name, tensor in buffers.items()}
+        fixed = {name: tensor.to(self.device) for name, tensor in base.fixed.items()}
+        model = ref.architecture.build({**base.space.views(on_device), **whole, **fixed}).to(self.device)
+        return Expert(None, digest, model, ref.architecture.tokenizer(), ref.architecture.digest)
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device itself; for "auto", CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _size_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,302 @@
+"""Answers: for each picture, labels with probabilities, and who gave them (method.md section 4)."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from store.errors import CorruptBlobError, NotFoundError
+from store.manifest import Manifest, TaskEntry
+from vlm.cache import LeasedCache
+from vlm.class_weights import ClassWeightCache
+from vlm.errors import (
+    ImageRejectedError,
+    InvalidLabelsError,
+    InvalidOptionsError,
+    InvalidPrototypesError,
+    NoLabelsError,
+)
+from vlm.experts import BaseRef, ExpertPool
+from vlm.features import image_features, logits
+from vlm.prompts import DEFAULT_TEMPLATES, MAX_LABELS, validate_labels, validate_templates
+from vlm.prototypes import PrototypeSet
+from vlm.routing import Route, Weighting, choose, similarities
+
+Space = Literal["logits", "probabilities"]
+
+MAX_PROMPTS = 100_000
+"""Labels times templates; each is one pass through the text tower of every expert that answers."""
+PROTOTYPE_CACHE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """How to answer; the defaults are the released ones.
+
+    Attributes:
+        task: That task's expert alone answers; None lets each picture find its experts.
+        labels: What to choose among; else the task's classes, or all the model has learned.
+        templates: Prompts; else the task's own, or DEFAULT_TEMPLATES where none is named.
+        top_k: Labels in an answer.
+        k: Experts a picture may have, beside the base.
+        include_base: Whether the base answers too where no task is named.
+        weighting: `uniform`, `similarity` or `softmax`, as `routing.choose` has it.
+        temperature: Of `softmax`.
+        space: What is averaged: `logits`, or `probabilities`.
+
+    Raises:
+        InvalidOptionsError: A value outside its range.
+    """
+
+    task: str | None = None
+    labels: tuple[str, ...] | None = None
+    templates: tuple[str, ...] | None = None
+    top_k: int = 5
+    k: int = 4
+    include_base: bool = True
+    weighting: Weighting = "uniform"
+    temperature: float = 0.05
+    space: Space = "logits"
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise InvalidOptionsError(f"top_k is {self.top_k}; at least 1 label makes an answer")
+        if self.k < 0:
+            raise InvalidOptionsError(f"k is {self.k}; it counts experts, from 0")
+        if self.k == 0 and not self.include_base and self.task is None:
+            raise InvalidOptionsError(
+                "k is 0 and include_base is false, so nobody answers; raise k or include the base"
+            )
+        if self.weighting not in get_args(Weighting):
+            raise InvalidOptionsError(
+                f"weighting {self.weighting!r}: use one of {', '.join(get_args(Weighting))}"
+            )
+        if self.space not in get_args(Space):
+            raise InvalidOptionsError(f"space {self.space!r}: use one of {', '.join(get_args(Space))}")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise InvalidOptionsError(f"temperature is {self.temperature}; it is a number above 0")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label and how likely it is among the labels asked for."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ExpertShare:
+    """One participant of an answer.
+
+    Attributes:
+        task: None for the base.
+        weight: Its share; an answer's shares sum to 1.
+        digest: Of its weights.
+        similarity: s_i where the picture chose its experts; None for the base and for a task that was named.
+    """
+
+    task: str | None
+    weight: float
+    digest: str
+    similarity: float | None = None
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The answer for one picture: the likeliest labels first and who took part, or why there is none."""
+
+    predictions: tuple[Prediction, ...] = ()
+    experts: tuple[ExpertShare, ...] = ()
+    error: ImageRejectedError | None = None
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What all pictures of a request have in common, checked. Column 0 of a route is the base, column 1 + i tasks[i]."""
+
+    base: BaseRef
+    manifest: Manifest | None
+    tasks: tuple[TaskEntry, ...]
+    labels: tuple[str, ...]
+    templates: tuple[str, ...]
+    options: PredictionOptions
+
+    def column_task(self, column: int) -> str | None:
+        return None if column == 0 else self.tasks[column - 1].name
+
+    def column_digest(self, column: int) -> str:
+        if column == 0 or self.manifest is None:
+            return self.base.digest
+        return self.manifest.expert_digest(self.tasks[column - 1].name)
+
+
+class Predictor:
+    """Answers requests on any base and revision. Thread-safe.
+
+    Args:
+        pool: Where the experts come from.
+        class_weight_cache_bytes: Bound on the class weights kept.
+        max_labels: Most labels of one request.
+    """
+
+    def __init__(
+        self, pool: ExpertPool, *, class_weight_cache_bytes: int = 256 * 2**20, max_labels: int = MAX_LABELS
+    ) -> None:
+        self.pool = pool
+        self.class_weights = ClassWeightCache(max_bytes=class_weight_cache_bytes)
+        self._prototypes: LeasedCache[str, Tensor] = LeasedCache(max_bytes=PROTOTYPE_CACHE_BYTES)
+        self._max_labels = max_labels
+
+    def classify(
+        self,
+        base: BaseRef,
+        manifest: Manifest | None,
+        images: Sequence[Tensor | ImageRejectedError],
+        options: PredictionOptions,
+    ) -> list[ImageResult]:
+        """One result per picture, in their order; a rejected picture gets its error, the others their answers.
+
+        Args:
+            base: The model's base.
+            manifest: The revision to answer from; None for a model that has learned nothing yet.
+            images: As `Preprocessing.load` gives them, or the errors it raised.
+            options: How to answer.
+
+        Raises:
+            NotFoundError: The revision does not have the task that is named.
+            NoLabelsError: Nothing says among which labels to choose.
+            InvalidLabelsError: The labels cannot be chosen among.
+            InvalidTemplatesError: A template makes no prompt.
+            InvalidOptionsError: Nobody would answer.
+        """
+        question = self._question(base, manifest, options)
+        pictures = [image for image in images if isinstance(image, Tensor)]
+        answers = iter(self._answer(question, torch.stack(pictures)) if pictures else [])
+        return [next(answers) if isinstance(image, Tensor) else ImageResult(error=image) for image in images]
+
+    def _question(self, base: BaseRef, manifest: Manifest | None, options: PredictionOptions) -> _Question:
+        tasks = manifest.tasks if manifest is not None else ()
+        if options.task is not None:
+            if manifest is None:
+                raise NotFoundError(
+                    f"task {options.task!r}: the model has learned no task yet; name none to ask the base"
+                )
+            tasks = (manifest.task(options.task),)
+        elif not tasks and not options.include_base:
+            raise InvalidOptionsError(
+                "the model has no tasks, so without the base nobody answers; set include_base"
+            )
+        labels = self._labels(tasks, options)
+        own = tasks[0].templates if options.task is not None else DEFAULT_TEMPLATES
+        templates = validate_templates(own if options.templates is None else options.templates)
+        if len(labels) * len(templates) > MAX_PROMPTS:
+            raise InvalidLabelsError(
+                f"{len(labels)} labels times {len(templates)} templates are more than {MAX_PROMPTS:,} prompts; give fewer"
+            )
+        return _Question(base, manifest, tasks, labels, templates, options)
+
+    def _labels(self, tasks: Sequence[TaskEntry], options: PredictionOptions) -> tuple[str, ...]:
+        if options.labels is not None:
+            return validate_labels(options.labels, max_labels=self._max_labels)
+        labels = tuple(dict.fromkeys(name for task in tasks for name in task.classes))
+        if not labels:
+            raise NoLabelsError("the model has learned no task, so it has no labels of its own; give labels")
+        return labels
+
+    @torch.inference_mode()
+    def _answer(self, question: _Question, pictures: Float[Tensor, "N 3 H W"]) -> list[ImageResult]:
+        scores, base_features = self._scores(question, pictures)
+        route = _route(question, scores, len(pictures))
+        combined = torch.zeros(len(pictures), len(question.labels))
+        for column in range(route.chosen.shape[1]):
+            rows = route.chosen[:, column].nonzero().squeeze(1)
+            if len(rows) > 0:
+                known = base_features[rows] if column == 0 and base_features is not None else None
+                votes = self._votes(question, column, pictures=pictures[rows], features=known)
+                combined.index_add_(0, rows, route.weights[rows, column, None] * votes)
+        chances = combined.softmax(dim=1) if question.options.space == "logits" else combined
+        return _results(question, route, scores=scores, chances=chances)
+
+    def _scores(self, question: _Question, pictures: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """s_i of every picture and task with the base's features, or None where nothing has to be chosen."""
+        if question.options.task is not None or question.options.k == 0 or not question.tasks:
+            return None, None
+        prototypes = [self._load_prototypes(question.base, task) for task in question.tasks]
+        with self.pool.lease(question.base, question.manifest, None) as base:
+            features = image_features(base.model, pictures)
+        return similarities(features.cpu(), prototypes), features
+
+    def _votes(
+        self, question: _Question, column: int, *, pictures: Tensor, features: Tensor | None
+    ) -> Tensor:
+        """One participant's logits (or probabilities) for its pictures: both towers are its own."""
+        with self.pool.lease(question.base, question.manifest, question.column_task(column)) as expert:
+            weights = self.class_weights.get(expert, labels=question.labels, templates=question.templates)
+            features = image_features(expert.model, pictures) if features is None else features
+            found = logits(expert.model, features, weights).cpu()
+        return found if question.options.space == "logits" else found.softmax(dim=1)
+
+    def _load_prototypes(self, base: BaseRef, task: TaskEntry) -> Tensor:
+        def make() -> tuple[Tensor, int]:
+            content = bytes(self.pool.store.blobs.read(task.prototypes))
+            found = hashlib.sha256(content).hexdigest()
+            if found != task.prototypes:
+                raise CorruptBlobError(
+                    f"prototypes of task {task.name!r}", expected=task.prototypes, found=found
+                )
+            return PrototypeSet.from_bytes(content).vectors, len(content)
+
+        with self._prototypes.lease(task.prototypes, make) as vectors:
+            if vectors.shape[1] != base.architecture.embed_dim:
+                raise InvalidPrototypesError(
+                    f"prototypes of task {task.name!r} have {vectors.shape[1]} dimensions, the base's features "
+                    f"{base.architecture.embed_dim}; learn the task again on this base"
+                )
+            return vectors
+
+
+def _route(question: _Question, scores: Tensor | None, num_images: int) -> Route:
+    if scores is not None:
+        options = question.options
+        return choose(
+            scores,
+            k=options.k,
+            include_base=options.include_base,
+            weighting=options.weighting,
+            temperature=options.temperature,
+        )
+    alone = torch.zeros(num_images, 1 + len(question.tasks), dtype=torch.bool)
+    alone[:, 0 if question.options.task is None else 1] = True
+    return Route(alone, alone.float())
+
+
+def _results(
+    question: _Question, route: Route, *, scores: Tensor | None, chances: Tensor
+) -> list[ImageResult]:
+    sorted_chances, order = chances.sort(dim=1, descending=True, stable=True)
+    top = min(question.options.top_k, len(question.labels))
+    digests = [question.column_digest(column) for column in range(route.chosen.shape[1])]
+    results = []
+    for row in range(len(chances)):
+        values, labels = sorted_chances[row, :top].tolist(), order[row, :top].tolist()
+        predictions = [
+            Prediction(question.labels[at], value) for at, value in zip(labels, values, strict=True)
+        ]
+        shares = [
+            ExpertShare(
+                task=question.column_task(column),
+                weight=float(route.weights[row, column]),
+                digest=digests[column],
+                similarity=float(scores[row, column - 1]) if scores is not None and column > 0 else None,
+            )
+            for column in route.chosen[row].nonzero().squeeze(1).tolist()
+        ]
+        shares.sort(key=lambda share: (share.task is not None, -(share.similarity or 0.0)))
+        results.append(ImageResult(tuple(predictions), tuple(shares)))
+    return results

@@ -13,7 +13,7 @@ from catalog.blobs import forget_blobs
 from catalog.errors import StillInUseError
 from catalog.jobs import count_jobs
 from catalog.models import list_models
-from catalog.retention import LiveRoots, expire_revisions, live_roots
+from catalog.retention import LiveRoots, expire_datasets, expire_revisions, live_roots
 from catalog.revisions import RevisionRecord, list_revisions
 from store.sweep import Roots, sweep
 from store.verify import verify
@@ -111,6 +111,7 @@ def _let_go(
     try:
         with services.catalog.transaction() as session:
             expired = expire_revisions(session, keep_revisions=keep_revisions)
+            expire_datasets(session, upload_ttl_s=services.settings.upload_ttl_s)
             roots = live_roots(
                 session,
                 keep_revisions=keep_revisions,

@@ -20,7 +20,7 @@ from vlm.skeleton import skeleton
 from vlm.tokenizer import Tokenizer, shared_tokenizer
 
 FROZEN = ("logit_scale", "logit_bias")
-"""Never trained: method.md section 5. The bias cannot matter, for it moves all logits alike."""
+"""Never trained, so that their delta is 0. The bias could not matter: it moves all logits alike."""
 
 PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
@@ -39,7 +39,7 @@ class Architecture:
 
     @property
     def digest(self) -> str:
-        """sha256 of the config without preprocessing: equal weights under two digests are two different functions."""
+        """sha256 of the config without preprocessing; equal weights under two digests give two functions."""
         buildable = {key: value for key, value in self.config.items() if key != "preprocess_cfg"}
         return hashlib.sha256(json.dumps(buildable, sort_keys=True).encode()).hexdigest()
 
@@ -64,8 +64,8 @@ class Architecture:
     def build(self, tensors: Mapping[str, Tensor], *, trainable: bool = False) -> nn.Module:
         """The model, in eval mode, whose weights ARE the given tensors: nothing is copied.
 
-        Who trains it must give tensors of its own. Training keeps eval mode, so that BatchNorm statistics stay the
-        base's.
+        Who trains it must give tensors of its own. Training keeps eval mode, so that BatchNorm statistics
+        stay the base's.
 
         Args:
             tensors: The whole state dict, exactly.
@@ -74,18 +74,18 @@ class Architecture:
         Raises:
             IncompatibleTensorsError: A tensor is missing, unknown, or of another shape.
         """
-        self._check_tensors(tensors)
         model = skeleton(self.config)
+        self._check_tensors(model, tensors)
         model.load_state_dict(dict(tensors), strict=True, assign=True)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(trainable and name not in FROZEN)
         return model
 
-    def _check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        expected = self.expected_tensors()
+    def _check_tensors(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        expected = model.state_dict()
         remedy = f"give the whole state dict of {self.name or 'the architecture'}, and nothing else"
         for name in sorted(expected.keys() | tensors.keys()):
-            wanted = str(expected[name].shape) if name in expected else "no such tensor"
+            wanted = str(tuple(expected[name].shape)) if name in expected else "no such tensor"
             got = str(tuple(tensors[name].shape)) if name in tensors else "nothing"
             if wanted != got:
                 raise IncompatibleTensorsError(name, expected=wanted, got=got, remedy=remedy)
@@ -108,7 +108,7 @@ def list_architectures() -> tuple[str, ...]:
 
 
 def resolve_architecture(*, name: str | None = None, config: Mapping[str, Any] | None = None) -> Architecture:
-    """The architecture of that name or config; with both, the config decides and the name is kept as its label.
+    """The architecture of that name or config; with both, the config decides and the name is a label.
 
     Raises:
         UnknownArchitectureError: An unknown name, or a config that cannot be built here.
@@ -159,7 +159,8 @@ def _complete_preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     size = image_size(config["vision_cfg"])
     if "size" in given and given["size"] not in (size[0], list(size), size):
         raise UnknownArchitectureError(
-            f"preprocess_cfg.size is {given['size']}, but the image tower takes {size[0]} x {size[1]}; leave size out"
+            f"preprocess_cfg.size is {given['size']}, but the image tower takes {size[0]} x {size[1]}; "
+            "leave size out"
         )
     defaults = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, "interpolation": "bicubic"}
     kept = {key: given[key] for key in PREPROCESS_KEYS if key in given}

@@ -1,8 +1,9 @@
 """The JSON that describes an architecture: which values it may hold, read without trusting it.
 
-The config comes from a request, and building is its execution: a layer count of a billion would hang the service, a
-tokenizer's file name would open any file, a hub name would reach for the network. So: known keys only, numbers in
-ranges that hold every architecture open_clip ships, and names from open_clip's and timm's own lists.
+The config comes from a request, and building is its execution: a layer count of a billion would hang the
+service, a tokenizer's file name would open any file, a hub name would reach for the network. So: known keys
+only, numbers in ranges that hold every architecture open_clip ships, and names from open_clip's and timm's
+own lists.
 """
 
 import dataclasses
@@ -51,7 +52,8 @@ BUILD_OFFLINE = {"vision_cfg": {"timm_model_pretrained": False}, "text_cfg": {"h
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the config in which every value is known to be harmless to build.
 
-    Accepts an `open_clip_config.json` as the hub has it, `{model_cfg, preprocess_cfg}`, as well as a bare model config.
+    Accepts an `open_clip_config.json` as the hub has it, `{model_cfg, preprocess_cfg}`, as well as a bare
+    model config.
 
     Raises:
         UnknownArchitectureError: Names the key, what it may be, and what it is.
@@ -112,7 +114,8 @@ def _check_vision(vision: Mapping[str, Any]) -> None:
         not isinstance(timm_name, str) or "/" in timm_name or ":" in timm_name or not timm.is_model(timm_name)
     ):
         raise UnknownArchitectureError(
-            f"vision_cfg.timm_model_name {timm_name!r} is no model of timm {timm.__version__}; see timm.list_models()"
+            f"vision_cfg.timm_model_name {timm_name!r} is no model of timm {timm.__version__}; "
+            "see timm.list_models()"
         )
     height, width = image_size(vision)
     patch = vision.get("patch_size") or CLIPVisionCfg.patch_size
@@ -141,15 +144,15 @@ def _check_text(text: Mapping[str, Any]) -> None:
     for key in ("hf_model_name", "hf_tokenizer_name"):
         if text.get(key):
             raise UnknownArchitectureError(
-                f"text_cfg.{key} is {text[key]!r}: text towers and tokenizers of the Hugging Face hub are not supported, "
-                "because a stored model must build without the network; use an architecture with open_clip's own "
-                "tokenizer, such as ViT-B-32"
+                f"text_cfg.{key} is {text[key]!r}: text towers and tokenizers of the Hugging Face hub are "
+                "not supported, because a stored model must build without the network; use an architecture with "
+                "open_clip's own tokenizer, such as ViT-B-32"
             )
     vocabulary = text.get("vocab_size", VOCABULARY)
     if not isinstance(vocabulary, int) or vocabulary < VOCABULARY:
         raise UnknownArchitectureError(
-            f"text_cfg.vocab_size is {vocabulary!r}; open_clip's built-in tokenizer gives ids up to {VOCABULARY - 1}, "
-            f"so it is at least {VOCABULARY}"
+            f"text_cfg.vocab_size is {vocabulary!r}; open_clip's built-in tokenizer gives ids up to "
+            f"{VOCABULARY - 1}, so it is at least {VOCABULARY}"
         )
     options = text.get("tokenizer_kwargs") or {}
     for key, value in options.items():

@@ -35,9 +35,9 @@ class _Entry(Generic[V]):
 class LeasedCache(Generic[K, V]):
     """Values by key, the least recently used dropped first. Thread-safe.
 
-    Two threads that ask for one missing key make it once: the second waits, and shares the first one's error too. A
-    leased entry stays even where the bound is exceeded, because a failed request costs more than memory; the cache
-    shrinks as soon as leases end.
+    Two threads that ask for one missing key make it once: the second waits, and shares the first one's error
+    too. A leased entry stays even where the bound is exceeded, because a failed request costs more than
+    memory; the cache shrinks as soon as leases end.
 
     Args:
         max_bytes: The bound; one more entry than fits is kept only while it is leased.
@@ -67,7 +67,7 @@ class LeasedCache(Generic[K, V]):
             self._give_back(entry)
 
     def make_room(self, size_bytes: int) -> list[V]:
-        """Drop what is not leased until `size_bytes` more fit, or nothing more can go; returns what was dropped."""
+        """What was dropped, of what nobody leases, until `size_bytes` more fit or nothing more could go."""
         with self._lock:
             return self._evict_down_to(self._max_bytes - size_bytes)
 

@@ -19,7 +19,7 @@ from vlm.tokenizer import Tokenizer
 def class_weights(
     model: nn.Module, tokenizer: Tokenizer, *, labels: Sequence[str], templates: Sequence[str]
 ) -> Float[Tensor, "C D"]:
-    """Per label, the normalised mean over the templates of the normalised text features (method.md section 4)."""
+    """Per label, the normalised mean over the templates of the normalised text features."""
     return F.normalize(mean_text_features(model, tokenizer, labels=labels, templates=templates), dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Experts on demand: rebuilt from the pristine base, kept while there is room, never changed while somebody uses them."""
+"""Experts on demand: rebuilt from the pristine base, kept while there is room, never changed while in use."""
 
 import threading
 import weakref
@@ -60,8 +60,8 @@ class _Loaded:
 class ExpertPool:
     """Bases and rebuilt experts within one bound in bytes. Thread-safe.
 
-    An expert is one flat buffer of its own; a base's tensors are read by all. What is leased stays, even beyond the
-    bound, and two threads that ask for one missing expert rebuild it once.
+    An expert is one flat buffer of its own; a base's tensors are read by all. What is leased stays, even
+    beyond the bound, and two threads that ask for one missing expert rebuild it once.
 
     Args:
         store: Where bases and revisions are kept.
@@ -84,7 +84,7 @@ class ExpertPool:
 
     @contextmanager
     def lease(self, base: BaseRef, manifest: Manifest | None, task: str | None) -> Iterator[Expert]:
-        """The expert of a task, or the base itself (`task` None), unchanged and in memory while the context lasts.
+        """The expert of a task, or the base (`task` None), unchanged and in memory while the context lasts.
 
         Raises:
             NotFoundError: The revision has no such task, or a blob is gone.
@@ -129,19 +129,24 @@ class ExpertPool:
             yield loaded
 
     def _load_base(self, ref: BaseRef) -> tuple[_Loaded, int]:
-        base = self.store.load_base(ref.digest)
-        expert = self._expert(ref, base, flat=base.flat, buffers=base.buffers, digest=ref.digest)
-        return _Loaded(expert, base.flat, base), _size_bytes(base.flat)
+        # Weights outlive the request that loads them; made in its inference mode they would stay bound to it.
+        with torch.inference_mode(mode=False):
+            base = self.store.load_base(ref.digest)
+            flat = base.flat.to(self.device)
+            expert = self._expert(ref, base, flat=flat, buffers=base.buffers, digest=ref.digest)
+        return _Loaded(expert, flat, base), _size_bytes(flat)
 
     def _rebuild(self, ref: BaseRef, manifest: Manifest, task: str) -> tuple[_Loaded, int]:
         digest = manifest.expert_digest(task)
-        with self._lease_base(ref) as loaded, self._rebuilding:
+        with self._lease_base(ref) as loaded, self._rebuilding, torch.inference_mode(mode=False):
             base = loaded.base
-            assert base is not None  # noqa: S101  # only bases are made by _load_base
+            if base is None:
+                raise RuntimeError(f"the pool holds {ref.digest} as an expert, not as a base")
             spare = self._spare_buffer(base.flat)
             rebuilt = self.store.rebuild(base, manifest, task, out=spare)
-            expert = self._expert(ref, base, flat=rebuilt.flat, buffers=rebuilt.buffers, digest=digest)
-        return _Loaded(expert, rebuilt.flat), _size_bytes(rebuilt.flat)
+            flat = rebuilt.flat.to(self.device)
+            expert = self._expert(ref, base, flat=flat, buffers=rebuilt.buffers, digest=digest)
+        return _Loaded(expert, flat), _size_bytes(flat)
 
     def _spare_buffer(self, like: Tensor) -> Tensor | None:
         """The buffer of an expert that had to go, if nobody has kept that expert's model beyond its lease.
@@ -161,10 +166,9 @@ class ExpertPool:
     def _expert(
         self, ref: BaseRef, base: Base, *, flat: Tensor, buffers: Mapping[str, Tensor], digest: str
     ) -> Expert:
-        on_device = flat.to(self.device)
         whole = {name: tensor.to(self.device, torch.float32) for name, tensor in buffers.items()}
         fixed = {name: tensor.to(self.device) for name, tensor in base.fixed.items()}
-        model = ref.architecture.build({**base.space.views(on_device), **whole, **fixed}).to(self.device)
+        model = ref.architecture.build({**base.space.views(flat), **whole, **fixed}).to(self.device)
         return Expert(None, digest, model, ref.architecture.tokenizer(), ref.architecture.digest)
 
 

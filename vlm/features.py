@@ -46,8 +46,8 @@ def logits(
     model: nn.Module, images: Float[Tensor, "N D"], class_weights: Float[Tensor, "C D"]
 ) -> Float[Tensor, "N C"]:
     """exp(logit_scale) times the cosine, plus the model's logit_bias where it has one."""
-    scaled = model.logit_scale.exp() * images @ class_weights.T
-    bias = getattr(model, "logit_bias", None)
+    scaled = model.get_parameter("logit_scale").exp() * images @ class_weights.T
+    bias: Tensor | None = getattr(model, "logit_bias", None)
     return scaled if bias is None else scaled + bias
 
 
@@ -72,4 +72,6 @@ def batched(examples: Iterable[tuple[Tensor, int]], *, batch_size: int = BATCH_S
 
 def _encoded(model: nn.Module, encode: Any, inputs: Tensor) -> Tensor:
     device = device_of(model)
-    return torch.cat([encode(part.to(device), normalize=True).float() for part in torch.split(inputs, BATCH_SIZE)])
+    return torch.cat(
+        [encode(part.to(device), normalize=True).float() for part in torch.split(inputs, BATCH_SIZE)]
+    )

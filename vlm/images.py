@@ -11,6 +11,10 @@ from vlm.errors import ImageRejectedError
 DEFAULT_MAX_PIXELS = 50_000_000
 """150 MB once decoded."""
 
+MAX_ASPECT = 200
+"""A strip of one pixel by millions grows to gigabytes when its shorter edge is scaled up to the model's
+size."""
+
 FORMATS = ("JPEG", "PNG", "WEBP")
 
 
@@ -22,14 +26,15 @@ def decode_image(
 ) -> Image.Image:
     """The picture as RGB, upright.
 
-    EXIF orientation is applied; transparency is composited on white; 16-bit grey is scaled to 8 bits; CMYK and palettes
-    are converted; of an animation the first frame is taken; colour profiles are ignored, as CLIP's own preprocessing
-    does.
+    EXIF orientation is applied; transparency is composited on white; 16-bit grey is scaled to 8 bits; CMYK
+    and palettes are converted; of an animation the first frame is taken; colour profiles are ignored, as
+    CLIP's own preprocessing does.
 
     Args:
         content: The encoded image, or the file that holds it.
         max_pixels: Width times height beyond which the image is refused, before it is decoded.
-        draft_size: (width, height) down to which a JPEG may be reduced while decoding; it never comes out smaller.
+        draft_size: (width, height) down to which a JPEG may be reduced while decoding; it never comes out
+            smaller.
 
     Raises:
         ImageRejectedError: Not a JPEG, PNG or WebP, too large, or broken; `reason` says which.
@@ -53,16 +58,20 @@ def _open(encoded: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # Pillow's own limit, a process-wide global, lies above ours; it is left alone because threads share it.
+        # Pillow's own limit lies above ours, and is left alone: it is global to the process.
         raise _too_large(str(error)) from error
     except Exception as error:
         raise ImageRejectedError(
             "not_an_image",
             f"the content is no {', '.join(FORMATS)} image that can be read; convert it to one of these",
         ) from error
-    if image.width * image.height > max_pixels:
+    width, height = image.size
+    if width * height > max_pixels:
         image.close()
-        raise _too_large(f"{image.width} x {image.height} pixels, more than {max_pixels:,}")
+        raise _too_large(f"{width} x {height} pixels, more than {max_pixels:,}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        image.close()
+        raise _too_large(f"{width} x {height} pixels: one edge more than {MAX_ASPECT} times the other")
     return image
 
 
@@ -73,7 +82,7 @@ def _too_large(detail: str) -> ImageRejectedError:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF is common in real photographs, whose pixels are fine
+    except Exception:  # noqa: BLE001  # damaged EXIF is common in real photographs, whose pixels are fine
         return image
 
 

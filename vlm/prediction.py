@@ -1,4 +1,4 @@
-"""Answers: for each picture, labels with probabilities, and who gave them (method.md section 4)."""
+"""Answers: for each picture, labels with probabilities, and who gave them."""
 
 import hashlib
 import math
@@ -118,7 +118,10 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class _Question:
-    """What all pictures of a request have in common, checked. Column 0 of a route is the base, column 1 + i tasks[i]."""
+    """What all pictures of a request have in common, checked.
+
+    Column 0 of a route is the base, column 1 + i is tasks[i].
+    """
 
     base: BaseRef
     manifest: Manifest | None
@@ -160,7 +163,7 @@ class Predictor:
         images: Sequence[Tensor | ImageRejectedError],
         options: PredictionOptions,
     ) -> list[ImageResult]:
-        """One result per picture, in their order; a rejected picture gets its error, the others their answers.
+        """One result per picture, in their order; a rejected one gets its error, the others their answers.
 
         Args:
             base: The model's base.
@@ -197,7 +200,8 @@ class Predictor:
         templates = validate_templates(own if options.templates is None else options.templates)
         if len(labels) * len(templates) > MAX_PROMPTS:
             raise InvalidLabelsError(
-                f"{len(labels)} labels times {len(templates)} templates are more than {MAX_PROMPTS:,} prompts; give fewer"
+                f"{len(labels)} labels times {len(templates)} templates are more than {MAX_PROMPTS:,} "
+                "prompts; give fewer"
             )
         return _Question(base, manifest, tasks, labels, templates, options)
 
@@ -255,8 +259,8 @@ class Predictor:
         with self._prototypes.lease(task.prototypes, make) as vectors:
             if vectors.shape[1] != base.architecture.embed_dim:
                 raise InvalidPrototypesError(
-                    f"prototypes of task {task.name!r} have {vectors.shape[1]} dimensions, the base's features "
-                    f"{base.architecture.embed_dim}; learn the task again on this base"
+                    f"prototypes of task {task.name!r} have {vectors.shape[1]} dimensions, the base's "
+                    f"features {base.architecture.embed_dim}; learn the task again on this base"
                 )
             return vectors
 

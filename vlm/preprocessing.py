@@ -1,7 +1,7 @@
-"""From a picture to a tensor: one preprocessing for training, prototypes and serving, recorded with the base."""
+"""From a picture to a tensor: one way for training, prototypes and serving, recorded with the base."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,10 +38,12 @@ class Preprocessing:
         mean: Per channel, subtracted from values in 0..1.
         std: Per channel, divided by.
         interpolation: How pixels are resampled.
-        resize_mode: `shortest`: the shorter edge fits, then the centre is cropped; `longest`: the longer edge fits,
+        resize_mode: `shortest`: the shorter edge fits, then the centre is cropped; `longest`: the longer edge
+            fits,
             padded with `fill_color`; `squash`: both edges fit.
         fill_color: 0..255, what `longest` pads with.
-        jpeg_draft: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size as long as both edges stay at least this many
+        jpeg_draft: JPEGs are decoded at 1/2, 1/4 or 1/8 of their size as long as both edges stay at least
+            this many
             times `size`: five times faster on photographs. 0 decodes in full.
     """
 
@@ -54,10 +56,20 @@ class Preprocessing:
     jpeg_draft: int = 2
 
     def __post_init__(self) -> None:
-        if not all(0 < edge <= MAX_SIZE for edge in self.size):
-            raise UnknownArchitectureError(f"preprocessing size {self.size}: edges are 1..{MAX_SIZE} pixels")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UnknownArchitectureError("preprocessing mean and std are three numbers each, std above 0")
+        if len(self.size) != 2 or not all(_is_whole(edge, 1, MAX_SIZE) for edge in self.size):
+            raise UnknownArchitectureError(
+                f"preprocessing size {self.size}: two edges of 1..{MAX_SIZE} pixels"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(_is_number, (*self.mean, *self.std))):
+            raise UnknownArchitectureError(
+                f"preprocessing mean {self.mean}, std {self.std}: three numbers each"
+            )
+        if min(self.std) <= 0:
+            raise UnknownArchitectureError(f"preprocessing std {self.std}: each is divided by, so above 0")
+        if not _is_whole(self.fill_color, 0, 255) or not _is_whole(self.jpeg_draft, 0, MAX_SIZE):
+            raise UnknownArchitectureError(
+                "preprocessing fill_color is 0..255, and jpeg_draft a factor from 0"
+            )
         if self.interpolation not in get_args(Interpolation):
             raise UnknownArchitectureError(
                 f"preprocessing interpolation {self.interpolation!r}: use one of {get_args(Interpolation)}"
@@ -82,20 +94,21 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 H W"]:
         """The tensor of a picture, equal to open_clip's own evaluation transform."""
-        tensor: Tensor = self._transform(image)
-        return tensor
+        return self._transform(image)
 
     def augment(self, image: Image.Image, *, generator: torch.Generator) -> Float[Tensor, "3 H W"]:
         """The tensor of a random crop of 90 to 100% of a picture: the training augmentation.
 
-        Reproducible from `generator`'s state, so that a resumed training sees the images the first attempt would have.
+        Reproducible from `generator`'s state, so that a resumed training sees the images the first attempt
+        would have.
         """
         top, left, height, width = _random_crop(image, generator)
         crop = F.resized_crop(image, top, left, height, width, list(self.size), InterpolationMode.BICUBIC)
-        return F.normalize(F.to_tensor(crop.convert("RGB")), list(self.mean), list(self.std))
+        tensor: Tensor = F.normalize(F.to_tensor(crop.convert("RGB")), list(self.mean), list(self.std))
+        return tensor
 
     @cached_property
-    def _transform(self) -> Any:
+    def _transform(self) -> Callable[[Image.Image], Tensor]:
         config = PreprocessCfg(
             size=self.size,
             mean=self.mean,
@@ -104,7 +117,8 @@ class Preprocessing:
             resize_mode=self.resize_mode,
             fill_color=self.fill_color,
         )
-        return image_transform_v2(config, is_train=False)
+        transform: Callable[[Image.Image], Tensor] = image_transform_v2(config, is_train=False)
+        return transform
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-able values."""
@@ -119,14 +133,25 @@ class Preprocessing:
         Raises:
             UnknownArchitectureError: A missing, unknown or impossible value.
         """
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         try:
-            return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+            return cls(**known)
         except TypeError as error:
             raise UnknownArchitectureError(f"preprocessing does not read: {error}") from error
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
 def _random_crop(image: Image.Image, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """(top, left, height, width) as torchvision's RandomResizedCrop draws them, from a generator of one's own."""
+    """(top, left, height, width) as torchvision's RandomResizedCrop draws them, from an own generator."""
     area = image.width * image.height
     for _ in range(CROP_ATTEMPTS):
         scale, ratio, x, y = torch.rand(4, generator=generator).tolist()

@@ -1,6 +1,5 @@
-"""Published weights by open_clip's tags: which architecture they make, and the weights themselves as safetensors."""
+"""Published weights by open_clip's tags: the architecture they make, and the weights as safetensors."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ def list_pretrained(name: str) -> tuple[str, ...]:
 def resolve_pretrained(name: str, tag: str) -> Architecture:
     """The architecture as those weights were trained: with their preprocessing, and their activation.
 
-    open_clip only warns where a tag's QuickGELU does not match the architecture's; the answers are then wrong.
+    open_clip only warns where a tag's QuickGELU does not match the architecture's; the answers are then
+    wrong.
 
     Raises:
         UnknownArchitectureError: No such architecture, or one that needs a hub's tokenizer.
@@ -42,20 +42,21 @@ def resolve_pretrained(name: str, tag: str) -> Architecture:
 
 
 def fetch_pretrained(name: str, tag: str, into: Path) -> Path:
-    """A safetensors file in the folder `into` that fits `resolve_pretrained(name, tag)`, downloaded if need be.
+    """A safetensors file in the folder `into` that fits `resolve_pretrained(name, tag)`.
+
+    Downloaded through open_clip, whose cache (and the hub's) is used first: what is there needs no network.
 
     Raises:
         UnknownPretrainedError: No such tag.
         PretrainedUnavailableError: The download failed, or brought what cannot be read without executing it.
     """
     architecture = resolve_pretrained(name, tag)
-    with tempfile.TemporaryDirectory(dir=into) as cache:
-        checkpoint = _download(architecture, tag, _published(name, tag), cache)
-        return convert_checkpoint(architecture, checkpoint, into / f"{architecture.name}.{tag}.safetensors")
+    checkpoint = _download(architecture, tag, _published(name, tag))
+    return convert_checkpoint(architecture, checkpoint, into / f"{architecture.name}.{tag}.safetensors")
 
 
 def convert_checkpoint(architecture: Architecture, checkpoint: Path, path: Path) -> Path:
-    """`path`, now the state dict of a published checkpoint in this architecture's names, as float32 safetensors.
+    """`path`, now a published checkpoint's state dict in this architecture's names, as float32 safetensors.
 
     Raises:
         PretrainedUnavailableError: The checkpoint is of another kind or does not fit.
@@ -69,7 +70,8 @@ def convert_checkpoint(architecture: Architecture, checkpoint: Path, path: Path)
         load_checkpoint(model, str(checkpoint), strict=True, weights_only=True)
     except Exception as error:  # whatever torch, safetensors and open_clip raise on a file that does not fit
         raise PretrainedUnavailableError(
-            f"{checkpoint.name} does not read as {architecture.name} without executing it ({error}); give --weights"
+            f"{checkpoint.name} does not read as {architecture.name} without executing it ({error}); "
+            "give the weights as a file with --weights FILE.safetensors"
         ) from error
     write_safetensors(path, {key: tensor.contiguous() for key, tensor in model.state_dict().items()})
     return path
@@ -81,18 +83,19 @@ def _published(name: str, tag: str) -> dict[str, Any]:
     if not published:
         tags = ", ".join(list_pretrained(known)) or "none"
         raise UnknownPretrainedError(
-            f"open_clip publishes no weights {tag[:100]!r} for {known}; it has: {tags}; or give --weights FILE.safetensors"
+            f"open_clip publishes no weights {tag[:100]!r} for {known}; it has: {tags}; "
+            "or give --weights FILE.safetensors"
         )
     return published
 
 
-def _download(architecture: Architecture, tag: str, published: dict[str, Any], cache: str) -> Path:
+def _download(architecture: Architecture, tag: str, published: dict[str, Any]) -> Path:
     try:
-        return Path(download_pretrained(published, cache_dir=cache))
+        return Path(download_pretrained(published))
     except Exception as error:  # the hub's client, urllib and open_clip each have errors of their own
         raise PretrainedUnavailableError(
-            f"the weights {tag!r} of {architecture.name} could not be downloaded ({error}); check the network and try "
-            "again, or give the weights as a file with --weights FILE.safetensors"
+            f"the weights {tag!r} of {architecture.name} could not be downloaded ({error}); "
+            "check the network and try again, or give the weights as a file with --weights FILE.safetensors"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Which experts answer for a picture, and with which weight (method.md section 4). Tensors in, tensors out."""
+"""Which experts answer for a picture, and with which weight. Tensors in, tensors out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,16 +39,17 @@ def choose(
     weighting: Weighting = "uniform",
     temperature: float = 1.0,
 ) -> Route:
-    """The k experts of highest score, and the base if it is to take part; of equal scores the earlier task goes first.
+    """The k experts of highest score, and the base if wanted; of equal scores the earlier task goes first.
 
-    The base has no prototypes. Where weights follow the scores it counts as much as the best expert chosen, as in the
-    released code's soft variant: it is the one model that is never out of its domain.
+    The base has no prototypes. Where weights follow the scores it counts as much as the best expert chosen,
+    as in the released code's soft variant: it is the one model that is never out of its domain.
 
     Args:
         scores: As `similarities` gives them.
         k: At most this many experts.
         include_base: Whether the base takes part.
-        weighting: `uniform`: equal weights. `similarity`: in proportion to the score, negative ones counting 0 (equal
+        weighting: `uniform`: equal weights. `similarity`: in proportion to the score, negative ones counting
+            0 (equal
             weights where all do). `softmax`: in proportion to exp(score / temperature).
         temperature: Above 0.
     """

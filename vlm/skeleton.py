@@ -1,8 +1,9 @@
 """The module tree of an architecture without weights: parameters on the meta device, computed buffers real.
 
-Building under `torch.device("meta")` would do for the parameters, but leaves every non-persistent buffer (attention
-masks, relative positions, rotary tables) without values that no checkpoint brings, and breaks towers that compute with
-numbers while they are built. So the tree is built on the CPU, and each parameter goes to meta as it is registered.
+Building under `torch.device("meta")` would do for the parameters, but leaves every non-persistent buffer
+(attention masks, relative positions, rotary tables) without values that no checkpoint brings, and breaks
+towers that compute with numbers while they are built. So the tree is built on the CPU, and each parameter
+goes to meta as it is registered.
 """
 
 import json
@@ -40,14 +41,14 @@ def skeleton(config: dict[str, Any]) -> nn.Module:
 def _pristine_skeleton(config_json: str) -> nn.Module:
     config = json.loads(config_json)
     try:
-        # Towers draw random values while they are built, which a training in this process must not see; and buffers
-        # made while a request is answered must serve a training too.
+        # Towers draw random values while they are built, which a training in this process must not see; and
+        # buffers made while a request is answered must serve a training too.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
             return _build(config).eval()
     except Exception as error:  # open_clip and timm raise whatever an impossible value leads to
         raise UnknownArchitectureError(
-            f"open_clip cannot build this config ({type(error).__name__}: {error}); compare it with the one of a "
-            "built-in architecture"
+            f"open_clip cannot build this config ({type(error).__name__}: {error}); "
+            "compare it with the one of a built-in architecture"
         ) from error
 
 
@@ -58,7 +59,8 @@ def _build(config: dict[str, Any]) -> nn.Module:
     except RuntimeError as error:
         if "meta" not in str(error):
             raise
-    # Hybrid towers (ViTamin, MobileCLIP-B) run themselves once to learn a shape: they need real weights to be built.
+    # Hybrid towers (ViTamin, MobileCLIP-B) run themselves once to learn a shape: they need real weights to be
+    # built.
     model = _construct(config)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -78,7 +80,10 @@ def _construct(config: dict[str, Any]) -> nn.Module:
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Parameters that this thread registers lose their values; other threads' are left alone, though the hook is global."""
+    """Parameters that this thread registers lose their values; other threads' are left alone.
+
+    The hook itself is global to the process.
+    """
     builder = threading.get_ident()
 
     def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:

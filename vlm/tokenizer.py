@@ -9,7 +9,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 MAX_CACHED_WORDS = 100_000
-"""The underlying tokenizer remembers every word it ever saw; labels come from outside, so that memory is bounded."""
+"""The underlying tokenizer remembers every word it ever saw; labels come from outside, so that memory is
+bounded."""
 
 
 class Tokenizer:

@@ -53,6 +53,7 @@ def sweep_lines(
     if delete:
         with services.catalog.transaction() as session:
             forget_blobs(session, report.removed)
+        services.catalog.compact()
     yield SweepLine(progress=ProgressLine(done_bytes=total_bytes, total_bytes=total_bytes))
     yield SweepLine(
         report=SweepSummary(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
 
-from catalog.database import check_schema, open_engine, upgrade_schema
+from catalog.database import check_schema, compact, open_engine, upgrade_schema
 from catalog.settings import Settings
 
 __all__ = ["Catalog", "Session", "Settings", "upgrade"]
@@ -67,6 +67,10 @@ class Catalog:
             OutdatedSchemaError: it is at another schema.
         """
         check_schema(self._reading)
+
+    def compact(self) -> None:
+        """Gives back the disk space of SQLite's write-ahead log, but for what someone still reads."""
+        compact(self._writing)
 
     def close(self) -> None:
         """Gives the connections back; the catalog cannot be used afterwards."""

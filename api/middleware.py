@@ -154,14 +154,17 @@ class LocalCallersMiddleware:
         if self.allowed_hosts and host_name(host) not in self.allowed_hosts:
             return ForeignHostError(host)
         origin = headers.get("origin")
-        if method not in SAFE_METHODS and origin is not None and urlsplit(origin).netloc != host:
+        if method not in SAFE_METHODS and origin is not None and origin.partition("://")[2] != host:
             return ForeignOriginError(origin)
         return None
 
 
 def host_name(authority: str) -> str:
     """The host of `host[:port]`, in lower case and without the brackets of an IPv6 address."""
-    return (urlsplit(f"//{authority}").hostname or "").lower()
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:  # brackets that do not close
+        return ""
 
 
 def loopback_names(bind_host: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -24,6 +24,13 @@ WRITE_BYTES = 2**20
 
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 CONTENT_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
+
+
+class RawFile(Protocol):
+    """An unbuffered file; a buffered one would write again when closed, and fail again on a full disk."""
+
+    def write(self, content: memoryview, /) -> int | None:
+        """Write a beginning of the content and say how many bytes that was."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +70,22 @@ async def received_upload(request: Request, room: UploadRoom) -> AsyncIterator[U
         )
     allow_body(request, room.limit_bytes)
     _check_space(room, declared_length(request.headers) or 0)
-    with tempfile.TemporaryFile(dir=room.folder) as file:
+    with tempfile.TemporaryFile(dir=room.folder, buffering=0) as file:
         digest, size_bytes = await write_body(request.stream(), file)
         _check_digest(request.headers.get("content-digest", ""), digest)
         yield Upload(Path(f"/proc/self/fd/{file.fileno()}"), digest, size_bytes)
 
 
-async def write_body(pieces: AsyncIterator[bytes], file: BinaryIO) -> tuple[str, int]:
+async def write_body(pieces: AsyncIterator[bytes], file: RawFile) -> tuple[str, int]:
     """Write the pieces to the file; their sha256 and their size together."""
     sha256 = hashlib.sha256()
     size_bytes = 0
     pending = bytearray()
 
-    def flush(*, finished: bool) -> None:
+    def flush() -> None:
         sha256.update(pending)
         try:
-            file.write(pending)
-            if finished:
-                file.flush()
+            _write_all(file, pending)
         except OSError as error:
             if error.errno in OUT_OF_SPACE:
                 raise StorageFullError(
@@ -93,9 +98,16 @@ async def write_body(pieces: AsyncIterator[bytes], file: BinaryIO) -> tuple[str,
         pending += piece
         size_bytes += len(piece)
         if len(pending) >= WRITE_BYTES:
-            await to_thread.run_sync(lambda: flush(finished=False))
-    await to_thread.run_sync(lambda: flush(finished=True))
+            await to_thread.run_sync(flush)
+    await to_thread.run_sync(flush)
     return sha256.hexdigest(), size_bytes
+
+
+def _write_all(file: RawFile, content: bytearray) -> None:
+    with memoryview(content) as left:
+        written = 0
+        while written < len(left):
+            written += file.write(left[written:]) or 0
 
 
 def _check_space(room: UploadRoom, declared_bytes: int) -> None:

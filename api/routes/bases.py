@@ -116,7 +116,7 @@ def post_base(body: RegisterBaseBody, response: Response, services: Installed) -
 
 @router.get("", summary="List the bases", responses=problems())
 def get_bases(services: Installed) -> BaseList:
-    """All bases, by name."""
+    """All bases that models can be made on, by name."""
     with services.catalog.snapshot() as session:
         return BaseList(bases=[base_answer(record) for record in list_bases(session)])
 

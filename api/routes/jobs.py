@@ -41,7 +41,7 @@ def get_jobs(
     state: StateFilter = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
 ) -> JobList:
-    """Jobs, the newest first."""
+    """Jobs of all models and states, or of those named; the newest first."""
     with services.catalog.snapshot() as session:
         records = list_jobs(session, model=model, state=state, limit=limit)
     return JobList(jobs=[job_answer(record) for record in records])

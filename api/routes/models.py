@@ -35,7 +35,7 @@ def post_model(body: CreateModelBody, response: Response, services: Installed) -
 
 @router.get("", summary="List the models", responses=problems())
 def get_models(services: Installed) -> ModelList:
-    """All models, by name."""
+    """All models, by name, each as its head has it."""
     with services.catalog.snapshot() as session:
         names = [model.name for model in list_models(session)]
     return ModelList(models=[model_answer(services, pin_revision(services, name)) for name in names])

@@ -165,8 +165,9 @@ def delete_task(model: ModelName, task: TaskName, services: Installed) -> TaskRe
         revision=removed.revision,
         tasks=list(removed.tasks),
         detail=(
-            f"task {task!r} is no longer served; its imprint on the unified delta and on the other "
-            "masks remains until the head is rolled back to a revision before it and what came after is learned again"
+            f"task {task!r} is no longer served; its imprint on the unified delta and on the other masks "
+            "remains until the head is rolled back to a revision before it and what came after is learned "
+            "again"
         ),
     )
 

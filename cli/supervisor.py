@@ -17,6 +17,7 @@ STEADY_AFTER_S = 60.0  # a child that ran this long is taken for sound: its next
 MAX_CRASHES_IN_A_ROW = 5
 LOOK_EVERY_S = 0.1
 PR_SET_PDEATHSIG = 1
+STDERR = 2
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Child:
         self.process = subprocess.Popen(
             self.arguments,
             env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=STDERR,  # what a child says is no result of ours
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509
         )

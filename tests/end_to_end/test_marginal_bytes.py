@@ -1,4 +1,6 @@
-"""What a further task adds to the data folder of a real service, in the worst case: a delta without a single zero."""
+"""What a further task adds to a real service's data folder, at worst: a delta without a single zero."""
+
+from itertools import pairwise
 
 import torch
 
@@ -41,7 +43,7 @@ def test_a_further_task_adds_at_most_one_bit_a_parameter_to_the_data_folder(tmp_
         storage = client.get_model("m").to_dict()["storage"]
     full = sum(tensor.numel() * 4 for tensor in base.values() if tensor.is_floating_point())
     prototypes = storage["prototype_bytes"] / 4
-    growth = [after - before for before, after in zip(sizes[1:], sizes[2:], strict=False)]
+    growth = [after - before for before, after in pairwise(sizes[1:])]
     print(f"fp32 model {full}, 1/32 of it {full // 32}, growth a task {growth}, sizes {sizes}")  # noqa: T201
     assert all(grown <= full / 32 + prototypes + SLACK_BYTES for grown in growth)
     assert storage["total_bytes"] <= sizes[-1]

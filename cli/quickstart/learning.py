@@ -73,7 +73,8 @@ def note_training(scene: Scene, task: DemoTask, losses: list[tuple[int, float]])
     if losses:
         (first_step, first), (last_step, last) = losses[0], losses[-1]
         scene.numbers.training[task.name] |= {"first_loss": first, "last_loss": last}
-        scene.output.say(f"loss {first:.3f} at step {first_step}, {last:.3f} at step {last_step}")
+        fell = f", {last:.3f} at step {last_step}" if last_step != first_step else ""
+        scene.output.say(f"loss {first:.3f} at step {first_step}{fell}")
 
 
 def note_learned(scene: Scene, task: DemoTask) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from cli.client import Client
+from cli.errors import CommandUsageError
 from cli.output import Output
 from cli.quickstart.answering import ask_with_foreign_labels, ask_without_names
 from cli.quickstart.demo_files import read_demo
@@ -20,13 +21,17 @@ from cli.quickstart.opening import create_model, make_room, register_base
 from cli.quickstart.plan import QuickstartPlan
 from cli.quickstart.scene import Scene
 from cli.quickstart.service import running_service
-from cli.quickstart.weighing import print_storage, weigh_after_sweep
+from cli.quickstart.weighing import print_storage, weigh_after_sweep, weigh_what_is_left
 from cli.units import as_duration
 
 
 def tell(plan: QuickstartPlan, output: Output) -> Numbers:
     """Every number of the run, printed as it comes and written to the plan's file at the end."""
     started = time.monotonic()
+    if plan.json_file is not None and not plan.json_file.absolute().parent.is_dir():
+        raise CommandUsageError(
+            f"there is no folder for {plan.json_file}", remedy="make it, or name another file"
+        )
     demo = read_demo(plan.demo, num_trained=plan.num_trained)
     numbers = Numbers()
     output.note(f"starting the service on {plan.data.absolute()}")
@@ -55,6 +60,7 @@ def tell(plan: QuickstartPlan, output: Output) -> Numbers:
             except BaseException:
                 output.note(f"[bold]the log of the service:[/] {escape(str(service.log))}")
                 raise
+    weigh_what_is_left(plan, numbers, output)
     numbers.seconds = time.monotonic() - started
     output.say(f"\nThe service has stopped; all of it took {as_duration(numbers.seconds)}.")
     write(plan, numbers, output)

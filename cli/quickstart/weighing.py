@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from cli.answers import StorageAnswer
-from cli.quickstart.numbers import storage_numbers
+from cli.output import Output
+from cli.quickstart.numbers import Numbers, storage_numbers
+from cli.quickstart.plan import QuickstartPlan
 from cli.quickstart.scene import Scene
 from cli.storage_table import storage_rows
 from cli.units import as_bytes
@@ -61,6 +63,20 @@ def draw_bars(scene: Scene, storage: StorageAnswer) -> None:
             f"one more task takes 1/{storage.full_checkpoint_bytes / marginal:.1f} of one more checkpoint "
             "(trigger, prototypes and buffers; the unified delta is shared)"
         )
+
+
+def weigh_what_is_left(plan: QuickstartPlan, numbers: Numbers, output: Output) -> None:
+    """Weigh the data folder once the service has stopped, when the catalog has folded its log into itself."""
+    left = {
+        "all_bytes": folder_bytes(plan.data),
+        "blobs_bytes": folder_bytes(plan.data / "blobs"),
+        "catalog_bytes": sum(file.stat().st_size for file in plan.data.glob("condu.sqlite*")),
+    }
+    numbers.storage["data_folder_after_stop"] = left
+    output.say(
+        f"\nThe data folder is left with {as_bytes(left['all_bytes'])}: "
+        f"blobs {as_bytes(left['blobs_bytes'])}, catalog {as_bytes(left['catalog_bytes'])}."
+    )
 
 
 def folder_bytes(folder: Path) -> int:

@@ -20,7 +20,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from dbos import error as dbos_error
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -157,11 +157,17 @@ class DbosRunner(JobRunner):
         # First no more jobs are taken, then those in hand are given back; else they would come straight back.
         DBOS.destroy(destroy_registry=True)
         self._keeper.stop()
+        try:
+            self._sign_off()
+        except SQLAlchemyError as error:
+            _log.warning("worker %s could not sign off, others will find it dead: %s", self.worker_id, error)
+        self._hands.close()
+
+    def _sign_off(self) -> None:
         with self._catalog.snapshot() as session:
             ours = [worker for worker in list_workers(session) if worker.worker_id == self.worker_id]
         for worker in ours:
             self._hands.take_over(worker, num_releases=1)
-        self._hands.close()
 
     def _configure(self) -> DBOSConfig:
         return {
@@ -261,7 +267,8 @@ class Hands:
 
     def __init__(self, url: str) -> None:
         self._engine = _open_single_connection(url)
-        self._client = _open_client(system_database_engine=self._engine)
+        # Were it to try again after a lost connection, it would do so without our half of the transaction.
+        self._client = _open_client(system_database_engine=self._engine, retry_connection_errors=False)
 
     def register_queue(self, concurrency: int, *, poll_s: float) -> None:
         self._client.register_queue(

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from threading import Event, Thread
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from catalog import Catalog
 from catalog.workers import (
@@ -80,8 +80,8 @@ class LeaseKeeper:
         while not self._stopped.wait(self._beat_s):
             try:
                 self._beat()
-            except SQLAlchemyError as error:
-                _log.warning("worker %s could not beat: %s", self._worker_id, error)
+            except Exception:  # noqa: BLE001 - a worker that no longer beats is dead to the others
+                _log.exception("worker %s could not beat", self._worker_id)
 
     def _beat(self) -> None:
         with self._catalog.transaction() as session:
@@ -100,8 +100,8 @@ class LeaseKeeper:
                 if passes % passes_between_searches == 0:
                     self._search_orphans()
                 self._bury_the_dead()
-            except SQLAlchemyError as error:
-                _log.warning("worker %s could not look after the others: %s", self._worker_id, error)
+            except Exception:  # noqa: BLE001 - the dead must be looked after, whatever it met
+                _log.exception("worker %s could not look after the others", self._worker_id)
 
     def _bury_the_dead(self) -> None:
         with self._catalog.snapshot() as session:

@@ -1,7 +1,9 @@
 """Jobs and workers as the engine's tests handle them."""
 
+import signal
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import text
 
@@ -69,6 +71,15 @@ class Stage:
         process = start_worker(settings or self.settings, concurrency)
         self.processes.append(process)
         return process
+
+    def freeze(self, process):
+        """Stops a worker's process, but not while it holds SQLite's one write lock: that would stop all."""
+        with self.catalog.transaction() as session:
+            session.execute(text("SELECT 1"))
+            process.send_signal(signal.SIGSTOP)
+            wait_until(
+                lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+            )
 
     @contextmanager
     def worker(self, **how):

@@ -74,7 +74,7 @@ def test_a_worker_that_slept_past_its_lease_is_fenced_and_then_works_on(stage):
     job_id = stage.submit("hang_first_and_publish")
     process = stage.start_process()
     stage.wait_for_word("hang")
-    process.send_signal(signal.SIGSTOP)
+    stage.freeze(process)
     with stage.worker():
         assert stage.wait_for_end(job_id).result == {"attempt": 2}
     stage.play.wake()
@@ -93,7 +93,7 @@ def test_a_step_that_ended_after_its_worker_was_fenced_is_not_remembered(stage):
     job_id = stage.submit("hang_first", "note")
     process = stage.start_process()
     stage.wait_for_word("hang")
-    process.send_signal(signal.SIGSTOP)
+    stage.freeze(process)
     with stage.worker():
         stage.wait_for_end(job_id)
     stage.play.wake()
@@ -147,7 +147,7 @@ def test_jobs_of_a_worker_that_died_without_a_row_are_found(stage):
     job_id = stage.submit("hang_first")
     process = stage.start_process()
     stage.wait_for_word("hang")
-    process.send_signal(signal.SIGSTOP)
+    stage.freeze(process)
     stage.execute("DELETE FROM workers")
     kill(process)
     with stage.worker():

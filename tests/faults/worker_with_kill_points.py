@@ -1,0 +1,162 @@
+"""A nursery of real worker processes, some of which kill themselves at a given point of a job.
+
+`python -m tests.faults.worker_with_kill_points` imports everything once, then forks a worker for each line on its
+stdin and answers with the worker's exit code (-9 when it was killed). Importing takes seconds, forking none.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from catalog import Catalog, Settings
+from catalog.jobs import find_job
+from worker.main import work
+
+ROOT = Path(__file__).parents[2]
+
+# Point: (module, function in it, which call, whether the call is made before dying).
+POINTS = {
+    "unpacking": ("imagesets.archive", "_write", 5, False),
+    "decoding": ("worker.datasets.pixels", "decoded_pixels", 5, False),
+    "screened": ("worker.datasets.preparing", "screen_images", 1, True),
+    "measuring": ("worker.jobs.measuring", "evaluate", 2, False),
+    "making prototypes": ("worker.jobs.learning", "make_prototypes", 1, True),
+    "folding": ("store.checkpoints", "CheckpointStore._stream", 1, True),
+    "between fold and publish": ("worker.jobs.publishing", "measure_expert", 1, True),
+    "inside the publishing transaction": ("worker.jobs.publishing", "publish_revision", 1, True),
+    "after publishing": ("worker.jobs.learning", "published_result", 1, False),
+    "cleaning up": ("worker.workbench", "Workbench.discard_scratch", 1, False),
+    "before the job is done": ("worker.jobs.learning", "clean_up", 1, True),
+}
+TRAINING_POINT = "training"
+DIES_AT_STEP = 4
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(point):
+    if point == TRAINING_POINT:
+        die_while_training()
+        return
+    module_name, path, call, is_made = POINTS[point]
+    owner = importlib.import_module(module_name)
+    *outer, name = path.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    real, calls = getattr(owner, name), []
+
+    def mortal(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call and not is_made:
+            die()
+        value = real(*args, **kwargs)
+        if len(calls) == call:
+            die()
+        return value
+
+    setattr(owner, name, mortal)
+
+
+def die_while_training():
+    train = importlib.import_module("worker.jobs.train")
+    real = train.run_training
+
+    def mortal(spec, *, on_progress, check_cancelled):
+        def tell(progress):
+            on_progress(progress)
+            if progress["step"] >= DIES_AT_STEP:
+                die()
+
+        real(spec, on_progress=tell, check_cancelled=check_cancelled)
+
+    train.run_training = mortal
+
+
+def be_worker(settings, job_id):
+    """Works until the job is over."""
+    torch.set_num_threads(1)
+    catalog, stopping = Catalog(settings), threading.Event()
+
+    def watch():
+        while not stopping.wait(0.02):
+            with catalog.snapshot() as session:
+                if find_job(session, job_id).is_finished:
+                    stopping.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    work(settings, catalog, stopping)
+    catalog.close()
+
+
+def main():
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            if order["point"] is not None:
+                die_at(order["point"])
+            be_worker(Settings(**order["settings"]), order["job_id"])
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+class Nursery:
+    """The test's side of the process."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.worker_with_kill_points"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run_worker(self, settings, job_id, *, point=None):
+        """The exit code of a worker that takes the job, and dies at the point."""
+        order = {"settings": settings.model_dump(mode="json"), "job_id": job_id, "point": point}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+def training_processes(folder):
+    """The pids of living training processes that work in the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        if b"worker.training" in command and str(folder).encode() in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_for_none(list_found, patience_s=30.0):
+    give_up_at = time.monotonic() + patience_s
+    while list_found():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"still there: {list_found()}")
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()

@@ -46,7 +46,8 @@ async def classify(request: Request, services: Services, model: str) -> Classify
         limiter=services.decoding,
     )
     results = await to_thread.run_sync(
-        services.predictor.classify, base, pinned.manifest, images, options, limiter=services.device
+        lambda: services.predictor.classify(base, pinned.manifest, images, options=options),
+        limiter=services.device,
     )
     return _answer(pinned, results)
 

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -13,7 +12,6 @@ from api.app import create_app
 from api.logs import configure_logs
 from catalog import Settings
 
-log = structlog.stdlib.get_logger("condu.api")
 STOP_TIMEOUT_S = 20
 """How long a stopping server waits for answers that are being given."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,7 +37,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then finish what is being answered and return.
 
     Args:
@@ -61,14 +59,10 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
     # uvicorn raises the signal once more when it is done; ours must then be a stop, not a death.
     before = {number: signal.signal(number, _ignore) for number in STOP_SIGNALS}
     try:
-        Server(config, app, on_ready or _log_ready).run()
+        Server(config, app, on_ready).run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _log_ready(url: str) -> None:
-    log.info("ready", url=url)
 
 
 def _url(address: tuple[str, int]) -> str:

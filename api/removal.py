@@ -31,13 +31,14 @@ def remove_task(services: Services, model: str, task: str) -> Removed:
     """
     for _ in range(MAX_TRIES - 1):
         try:
-            return _publish_without(services, pin_revision(services, model), task)
+            return publish_without(services, pin_revision(services, model), task)
         except StaleHeadError:
             continue
-    return _publish_without(services, pin_revision(services, model), task)
+    return publish_without(services, pin_revision(services, model), task)
 
 
-def _publish_without(services: Services, pinned: PinnedRevision, task: str) -> Removed:
+def publish_without(services: Services, pinned: PinnedRevision, task: str) -> Removed:
+    """Publish the pinned revision without the task; StaleHeadError when it is the head no more."""
     pinned.require_task(task)
     assert pinned.revision is not None  # noqa: S101 - a model without a revision has no task
     digest, manifest = services.store.drop_task(pinned.revision.manifest, task)

@@ -127,7 +127,7 @@ async def put_checkpoint(
         "classes": _classes(classes),
         "templates": list(validate_templates(templates or DEFAULT_TEMPLATES)),
     }
-    base = await to_thread.run_sync(_check_import, services, model, task, dataset)
+    base = await to_thread.run_sync(lambda: _check_import(services, model=model, task=task, dataset=dataset))
     async with received_upload(request, services.uploads) as upload:
         job = await to_thread.run_sync(
             lambda: _submit_import(
@@ -186,7 +186,7 @@ def _classes(given: list[str] | None) -> list[str]:
     return list(classes)
 
 
-def _check_import(services: Services, model: str, task: str, dataset: str | None) -> BaseRecord:
+def _check_import(services: Services, *, model: str, task: str, dataset: str | None) -> BaseRecord:
     """All that can be refused before gigabytes are received for nothing."""
     with services.catalog.snapshot() as session:
         check_task_free(session, model, task)

@@ -1,6 +1,7 @@
 import base64
 import json
 
+import open_clip
 import pytest
 import torch
 
@@ -149,9 +150,8 @@ def test_a_base_sent_as_a_form_is_refused_with_the_way_to_send_it(empty, weights
     assert "curl -T" in body["detail"]
 
 
-def test_a_body_that_was_damaged_on_the_way_is_refused(empty, weights):
-    digest = base64.b64encode(bytes(32)).decode()
-
+@pytest.mark.parametrize("digest", [base64.b64encode(bytes(32)).decode(), "abcde"], ids=["other", "none"])
+def test_a_body_that_was_damaged_on_the_way_is_refused(empty, weights, digest):
     body = empty.problem(
         "PUT",
         "/v1/bases/tiny",
@@ -192,6 +192,37 @@ def test_a_base_that_nothing_is_on_can_be_removed(condu):
 )
 def test_published_weights_that_there_are_not_are_refused(empty, body, slug):
     assert empty.problem("POST", "/v1/bases", json=body)["type"] == f"/problems/{slug}"
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Lets open_clip know of an architecture `condu-tiny` whose weights `small` are published at a URL."""
+
+    def at(url):
+        published = {"small": {"url": url, "mean": (0.5, 0.5, 0.5)}}
+        monkeypatch.setitem(vars(open_clip.factory)["_MODEL_CONFIGS"], "condu-tiny", TINY_CONFIG)
+        monkeypatch.setitem(vars(open_clip.pretrained)["_PRETRAINED"], "condu-tiny", published)
+        return {"name": "b", "architecture": "condu-tiny", "pretrained": "small"}
+
+    return at
+
+
+def test_published_weights_are_fetched_and_kept(empty, weights, publish):
+    response = empty.post("/v1/bases", json=publish(weights.as_uri()))
+
+    assert response.status_code == 201, response.text
+    assert response.headers["location"] == "/v1/bases/b"
+    base = empty.get("/v1/bases/b").json()
+    assert (base["architecture"], base["preprocessing"]["mean"]) == ("condu-tiny", [0.5, 0.5, 0.5])
+    assert base["digest"] == put(empty, content=weights.read_bytes()).json()["digest"]
+    assert scratch_files(empty) == []
+
+
+def test_published_weights_that_cannot_be_fetched_may_be_tried_again(empty, weights, publish):
+    response = empty.post("/v1/bases", json=publish(f"{weights.as_uri()}.gone"))
+
+    assert (response.status_code, response.json()["type"]) == (503, "/problems/pretrained-unavailable")
+    assert response.headers["retry-after"]
 
 
 def test_published_weights_are_not_fetched_for_a_name_that_is_taken(condu):

@@ -1,9 +1,13 @@
 import json
+import threading
 
 import pytest
 import torch
 
 from api.errors import UnknownTaskError
+from api.pinning import pin_revision
+from api.removal import publish_without
+from catalog.errors import StaleHeadError
 from catalog.jobs import find_job
 from store.safefile import write_safetensors
 from tests.api.conftest import scratch_files
@@ -250,6 +254,34 @@ def test_a_model_whose_last_task_was_removed_answers_as_its_base(condu):
     assert model["storage"]["marginal_bytes_per_task"] == 0
     revisions = condu.get("/v1/models/animals/revisions").json()["revisions"]
     assert [revision["cause"] for revision in revisions] == ["remove", "remove", "train", "train"]
+
+
+def test_a_removal_on_a_head_that_has_moved_begins_anew(condu, learn_task):
+    services = condu.services
+    behind = pin_revision(services, "animals")
+    learn_task("animals", "food", classes=("rice", "soup"))
+
+    with pytest.raises(StaleHeadError):
+        publish_without(services, behind, "pets")
+
+    assert condu.delete("/v1/models/animals/tasks/pets").json()["tasks"] == ["digits", "food"]
+
+
+def test_removals_at_the_same_time_lose_nothing(condu):
+    answers = {}
+
+    def remove(task):
+        answers[task] = condu.delete(f"/v1/models/animals/tasks/{task}")
+
+    threads = [threading.Thread(target=remove, args=(task,)) for task in ("pets", "digits")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [answer.status_code for answer in answers.values()] == [200, 200]
+    assert {answer.json()["revision"] for answer in answers.values()} == {3, 4}
+    assert condu.get("/v1/models/animals").json()["tasks"] == []
 
 
 def test_a_name_that_was_removed_can_be_learned_again_with_a_history_of_its_own(condu, learn_task):

@@ -44,7 +44,7 @@ def told_to_the_user() -> Iterator[None]:
     try:
         yield
     except FOREIGN as error:
-        if _is_out_of_space(error.__cause__):
+        if _is_out_of_space(error.__cause__ or error.__context__):
             raise _disk_is_full(error) from error
         title = next(title for kind, title in TITLES if isinstance(error, kind))
         detail, remedy = _halves(str(error))

@@ -44,13 +44,14 @@ def submit(installation, kind):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, migrated_file):
+def undisturbed(tmp_path_factory, migrated_file, nursery):
     """The manifests and results of jobs whose worker was left alone."""
     found = {}
     for kind in ("train", "import"):
         with Installation.opened(tmp_path_factory.mktemp(kind), migrated_file) as installation:
-            result = installation.learn(submit(installation, kind))
-            found[kind] = (list_manifests(installation), result)
+            job_id = submit(installation, kind)
+            assert nursery.run_worker(installation.settings, job_id) == 0
+            found[kind] = (list_manifests(installation), installation.find(job_id).result)
     return found
 
 
@@ -93,8 +94,6 @@ def test_a_worker_killed_while_training_takes_its_child_along_and_the_next_goes_
     assert (installation.bench.scratch(job_id) / STATE_NAME).exists()
     assert nursery.run_worker(installation.settings, job_id) == 0
     assert_finished_once(installation, job_id, undisturbed["train"])
-    steps = [body["step"] for body in installation.events(job_id, "progress") if body["phase"] == "train"]
-    assert steps
 
 
 def test_the_scratch_files_of_a_job_that_is_over_go_when_a_worker_starts(installation):
@@ -102,7 +101,7 @@ def test_the_scratch_files_of_a_job_that_is_over_go_when_a_worker_starts(install
     installation.learn(job_id)
     for name in (job_id, "of-no-job"):
         (installation.bench.scratch(name)).mkdir(parents=True)
-    waiting = submit(installation, "import") if False else None
+    waiting = installation.submit_import("greys", installation.upload_checkpoint(8))
+    installation.bench.scratch(waiting).mkdir()
     installation.bench.discard_leftovers(installation.catalog)
-    assert waiting is None
-    assert not list((installation.settings.scratch_dir / "jobs").iterdir())
+    assert [path.name for path in (installation.settings.scratch_dir / "jobs").iterdir()] == [waiting]

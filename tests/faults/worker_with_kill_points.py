@@ -1,7 +1,7 @@
 """A nursery of real worker processes, some of which kill themselves at a given point of a job.
 
-`python -m tests.faults.worker_with_kill_points` imports everything once, then forks a worker for each line on its
-stdin and answers with the worker's exit code (-9 when it was killed). Importing takes seconds, forking none.
+`python -m tests.faults.worker_with_kill_points` imports everything once, then forks a worker for each line on
+its stdin and answers with its exit code (-9 when it was killed). Importing takes seconds, forking none.
 """
 
 import importlib

@@ -3,10 +3,18 @@
 import pytest
 import torch
 
+from tests.catalog.fixtures import migrated_file
+from tests.worker.installation import Installation
 
-@pytest.fixture(autouse=True)
+__all__ = ["migrated_file"]
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def installation(tmp_path, migrated_file):
+    with Installation.opened(tmp_path, migrated_file) as opened:
+        yield opened

@@ -9,6 +9,7 @@ from typing import Any
 import open_clip
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH
 from torch import Tensor, nn
 
 from store.errors import IncompatibleTensorsError
@@ -16,7 +17,7 @@ from store.parameters import ExpectedTensor, Kind
 from vlm.architecture_config import check_config, image_size
 from vlm.errors import UnknownArchitectureError
 from vlm.preprocessing import Preprocessing
-from vlm.skeleton import skeleton
+from vlm.skeleton import check_answers, skeleton
 from vlm.tokenizer import Tokenizer, shared_tokenizer
 
 FROZEN = ("logit_scale", "logit_bias")
@@ -52,14 +53,21 @@ class Architecture:
         """Every entry that a state dict of this architecture has, and what the store does with it.
 
         Raises:
-            UnknownArchitectureError: open_clip cannot build the config.
+            UnknownArchitectureError: The config cannot be built, or builds a model that cannot answer.
         """
         model = skeleton(self.config)
         parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-        return {
+        expected = {
             name: ExpectedTensor(tuple(tensor.shape), _kind(tensor, is_parameter=name in parameters))
             for name, tensor in model.state_dict().items()
         }
+        check_answers(
+            model,
+            image_size=image_size(self.config["vision_cfg"]),
+            context_length=self._context_length,
+            embed_dim=self.embed_dim,
+        )
+        return expected
 
     def build(self, tensors: Mapping[str, Tensor], *, trainable: bool = False) -> nn.Module:
         """The model, in eval mode, whose weights ARE the given tensors: nothing is copied.
@@ -92,9 +100,12 @@ class Architecture:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer its text tower was trained with; shared between callers."""
-        text = self.config["text_cfg"]
-        length = text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
-        return shared_tokenizer(context_length=length, **(text.get("tokenizer_kwargs") or {}))
+        options = self.config["text_cfg"].get("tokenizer_kwargs") or {}
+        return shared_tokenizer(context_length=self._context_length, **options)
+
+    @property
+    def _context_length(self) -> int:
+        return int(self.config["text_cfg"].get("context_length", DEFAULT_CONTEXT_LENGTH))
 
     def preprocessing(self) -> Preprocessing:
         """What to record with a new base: the config's own preprocessing at the image tower's size."""

@@ -76,14 +76,15 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _checked(key: str, value: Any) -> Any:
-    if key not in SECTIONS and key != "preprocess_cfg":
+def _checked(section: str, value: Any) -> Any:
+    if section not in SECTIONS and section != "preprocess_cfg":
         return value
     if not isinstance(value, Mapping):
-        raise UnknownArchitectureError(f"{key} is a JSON object, not {value!r}")
-    if key in SECTIONS:
-        _check_keys(value, {field.name for field in dataclasses.fields(SECTIONS[key])}, f"{key}.")
-    return {**value, **{name: off for name, off in BUILD_OFFLINE.get(key, {}).items() if name in value}}
+        raise UnknownArchitectureError(f"{section} is a JSON object, not {value!r}")
+    if section in SECTIONS:
+        _check_keys(value, {field.name for field in dataclasses.fields(SECTIONS[section])}, f"{section}.")
+    offline = {name: off for name, off in BUILD_OFFLINE.get(section, {}).items() if name in value}
+    return {**value, **offline}
 
 
 def _check_keys(values: Mapping[str, Any], known: set[str], prefix: str) -> None:
@@ -145,7 +146,7 @@ def _check_text(text: Mapping[str, Any]) -> None:
         if text.get(key):
             raise UnknownArchitectureError(
                 f"text_cfg.{key} is {text[key]!r}: text towers and tokenizers of the Hugging Face hub are "
-                "not supported, because a stored model must build without the network; use an architecture with "
+                "not supported, because a stored model must build without the network; use one with "
                 "open_clip's own tokenizer, such as ViT-B-32"
             )
     vocabulary = text.get("vocab_size", VOCABULARY)

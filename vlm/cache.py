@@ -51,17 +51,17 @@ class LeasedCache(Generic[K, V]):
         self._hits = self._misses = self._evictions = 0
 
     @contextmanager
-    def lease(self, key: K, make: Callable[[], tuple[V, int]]) -> Iterator[V]:
-        """The value of `key`, kept while the context lasts.
+    def lease(self, wanted: K, make: Callable[[], tuple[V, int]]) -> Iterator[V]:
+        """The value of `wanted`, kept while the context lasts.
 
         Args:
-            key: What the value depends on, all of it.
-            make: Gives (value, size in bytes) where the key is missing; called without any lock held.
+            wanted: What the value depends on, all of it.
+            make: Gives (value, size in bytes) where it is missing; called without any lock held.
         """
-        entry, is_new = self._borrow(key)
+        entry, is_new = self._borrow(wanted)
         try:
             if is_new:
-                self._fill(key, entry, make)
+                self._fill(wanted, entry, make)
             yield entry.made.result()
         finally:
             self._give_back(entry)
@@ -89,26 +89,26 @@ class LeasedCache(Generic[K, V]):
                 evictions=self._evictions,
             )
 
-    def _borrow(self, key: K) -> tuple[_Entry[V], bool]:
+    def _borrow(self, wanted: K) -> tuple[_Entry[V], bool]:
         with self._lock:
-            entry = self._entries.get(key)
+            entry = self._entries.get(wanted)
             is_new = entry is None
             if entry is None:
-                entry = self._entries[key] = _Entry()
+                entry = self._entries[wanted] = _Entry()
                 self._misses += 1
             else:
                 self._hits += 1
-            self._entries.move_to_end(key)
+            self._entries.move_to_end(wanted)
             entry.leases += 1
             return entry, is_new
 
-    def _fill(self, key: K, entry: _Entry[V], make: Callable[[], tuple[V, int]]) -> None:
+    def _fill(self, wanted: K, entry: _Entry[V], make: Callable[[], tuple[V, int]]) -> None:
         try:
             value, size_bytes = make()
         except BaseException as error:
             with self._lock:
                 # Whoever asks next tries again: the cause may have gone.
-                del self._entries[key]
+                del self._entries[wanted]
             entry.made.set_exception(error)
             raise
         with self._lock:

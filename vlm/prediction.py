@@ -161,6 +161,7 @@ class Predictor:
         base: BaseRef,
         manifest: Manifest | None,
         images: Sequence[Tensor | ImageRejectedError],
+        *,
         options: PredictionOptions,
     ) -> list[ImageResult]:
         """One result per picture, in their order; a rejected one gets its error, the others their answers.

@@ -18,8 +18,15 @@ import torch
 from open_clip import CLIP, CoCa, CustomTextCLIP
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlm.errors import UnknownArchitectureError
+
+_RANDOM_FILLS = {
+    torch.ops.aten.normal_.default,
+    torch.ops.aten.uniform_.default,
+    torch.ops.aten.erfinv_.default,
+}
 
 _BUILD_LOCK = threading.Lock()
 """Two requests for a new architecture build it once."""
@@ -37,6 +44,32 @@ def skeleton(config: dict[str, Any]) -> nn.Module:
     return deepcopy(pristine)
 
 
+def check_answers(
+    model: nn.Module, *, image_size: tuple[int, int], context_length: int, embed_dim: int
+) -> None:
+    """Nothing where both towers take their inputs and give features of one length; no value is computed.
+
+    Many a config builds a model that fails on its first image: a tower made for another size, or another
+    length of features than the other tower's.
+
+    Raises:
+        UnknownArchitectureError: The config's parts do not fit each other.
+    """
+    try:
+        with torch.no_grad():
+            towers: Any = model.to("meta")
+            picture = towers.encode_image(torch.zeros(1, 3, *image_size, device="meta"))
+            prompt = towers.encode_text(torch.zeros(1, context_length, dtype=torch.int64, device="meta"))
+    except Exception as error:
+        raise _unbuildable(error) from error
+    for tower, features in (("image", picture), ("text", prompt)):
+        if tuple(features.shape) != (1, embed_dim):
+            raise UnknownArchitectureError(
+                f"the config's {tower} tower gives features of shape {tuple(features.shape)} for one input; "
+                f"embed_dim asks for (1, {embed_dim})"
+            )
+
+
 @lru_cache(maxsize=8)
 def _pristine_skeleton(config_json: str) -> nn.Module:
     config = json.loads(config_json)
@@ -46,10 +79,14 @@ def _pristine_skeleton(config_json: str) -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
             return _build(config).eval()
     except Exception as error:  # open_clip and timm raise whatever an impossible value leads to
-        raise UnknownArchitectureError(
-            f"open_clip cannot build this config ({type(error).__name__}: {error}); "
-            "compare it with the one of a built-in architecture"
-        ) from error
+        raise _unbuildable(error) from error
+
+
+def _unbuildable(error: Exception) -> UnknownArchitectureError:
+    return UnknownArchitectureError(
+        f"open_clip cannot build this config ({type(error).__name__}: {error}); "
+        "compare it with the one of a built-in architecture"
+    )
 
 
 def _build(config: dict[str, Any]) -> nn.Module:
@@ -59,9 +96,9 @@ def _build(config: dict[str, Any]) -> nn.Module:
     except RuntimeError as error:
         if "meta" not in str(error):
             raise
-    # Hybrid towers (ViTamin, MobileCLIP-B) run themselves once to learn a shape: they need real weights to be
-    # built.
-    model = _construct(config)
+    # Hybrid towers (ViTamin, MobileCLIP-B) run themselves once to learn a shape, with weights of some value.
+    with _NothingDrawn():  # type: ignore[no-untyped-call]
+        model = _construct(config)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             module.register_parameter(name, _on_meta(parameter))
@@ -97,6 +134,17 @@ def _parameters_on_meta() -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+class _NothingDrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Random fills do nothing: drawing a large model's initial weights takes most of a minute."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _RANDOM_FILLS:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _on_meta(parameter: nn.Parameter) -> nn.Parameter:

@@ -1,12 +1,13 @@
 """Answers a request for bytes that have a strong ETag: whole, in part, or not at all (RFC 9110)."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.errors import UnusableRangeError
 
@@ -27,10 +28,27 @@ class Content:
 
     size_bytes: int
     digest: str
-    read: Callable[[int, int], Iterator[memoryview]]
+    read: Callable[[int, int], Generator[memoryview]]
     filename: str
     media_type: str = "application/octet-stream"
     headers: dict[str, str] = field(default_factory=dict)
+
+
+class PiecesResponse(StreamingResponse):
+    """Sends pieces that are made in a thread; what they hold is let go of as soon as the client goes away."""
+
+    def __init__(
+        self, pieces: Generator[memoryview], status: int, headers: Mapping[str, str], media_type: str
+    ) -> None:
+        super().__init__(pieces, status, headers, media_type)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and close the generator however that ends; no thread is in it any more by then."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._pieces.close()
 
 
 def unchanged_response(request: Request, digest: str, headers: Mapping[str, str]) -> Response | None:
@@ -66,7 +84,7 @@ def content_response(request: Request, content: Content) -> Response:
     status = 200 if wanted is None else 206
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=content.media_type)
-    return StreamingResponse(content.read(start, stop), status, headers, content.media_type)
+    return PiecesResponse(content.read(start, stop), status, headers, content.media_type)
 
 
 def etag_of(digest: str) -> str:

@@ -1,6 +1,6 @@
 """Experts as files: a task's fine-tuned model, rebuilt while it is downloaded."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from fastapi import APIRouter, Request, Response
 
@@ -46,7 +46,7 @@ def get_checkpoint(
     with services.pool.lease_base(base) as weights:
         expert = services.store.export(weights, manifest, task)
 
-    def read(start: int, stop: int) -> Iterator[memoryview]:
+    def read(start: int, stop: int) -> Generator[memoryview]:
         # Leased anew: the answer is sent after this function has returned.
         with services.pool.lease_base(base) as leased:
             yield from services.store.export(leased, manifest, task).read(start, stop)

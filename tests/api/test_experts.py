@@ -145,6 +145,15 @@ def test_an_expert_that_is_not_there_is_not_found(learned, url, slug):
     assert (problem["status"], problem["type"]) == (404, f"/problems/{slug}")
 
 
+def test_a_client_that_leaves_in_the_middle_holds_nothing_in_memory(condu):
+    with condu.stream("GET", URL) as response:
+        pieces = response.iter_raw()
+        next(pieces)
+        assert condu.services.pool.stats().leased == 1
+
+    assert condu.services.pool.stats().leased == 0
+
+
 def test_a_download_of_damaged_bytes_breaks_off_and_never_looks_whole(condu):
     damage(condu, mask_of(condu, "pets"))
     client = TestClient(condu.app, base_url=LOCAL, raise_server_exceptions=False)

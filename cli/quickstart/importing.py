@@ -57,20 +57,16 @@ def fine_tune_outside(scene: Scene, task: DemoTask, on_progress: Callable[[dict[
     folder.mkdir()
     write_spec(scene, task, spec_file)
     # The process is killed when its parent ends, so that an interrupted quickstart leaves nothing running.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "worker.training", str(spec_file), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    )
+    arguments = [sys.executable, "-m", "worker.training", str(spec_file), str(os.getpid())]
     last: dict[str, Any] = {}
-    try:
-        for line in process.stdout or ():
-            last = json.loads(line)
-            if last["event"] == "progress":
-                on_progress(last)
-    finally:
-        process.terminate()
-        process.wait()
+    with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            for line in process.stdout or ():
+                last = json.loads(line)
+                if last["event"] == "progress":
+                    on_progress(last)
+        finally:
+            process.terminate()
     if last.get("event") != "done":
         raise CommandFailedError(
             str(last.get("title") or f"the fine-tuning of {task.name} ended early"),

@@ -42,8 +42,10 @@ class Scene:
 
     def training_of(self, task: DemoTask) -> dict[str, object]:
         """The training options of a task, as this plan wants them."""
-        override = {} if self.plan.iterations is None else {"iterations": self.plan.iterations}
-        return {**task.training, **override}
+        if self.plan.iterations is None:
+            return task.training
+        given = {name: value for name, value in task.training.items() if name != "warmup_iterations"}
+        return {**given, "iterations": self.plan.iterations}
 
     def chapter(self, title: str) -> None:
         """The heading of a step."""

@@ -29,7 +29,7 @@ def plan(tmp_path_factory):
     return QuickstartPlan(
         data=folder / "data",
         json_file=folder / "numbers.json",
-        num_trained=2,
+        num_trained=1,
         images_per_task=12,
         unnamed_per_task=4,
         iterations=3,
@@ -44,11 +44,10 @@ def numbers(plan) -> Numbers:
 @pytest.mark.timeout(600)
 def test_every_promised_number_is_written(numbers, plan):
     written = json.loads(plan.json_file.read_text())
-    trained = ["animal_shapes", "fashion"]
-    every = [*trained, "icons"]
+    every = ["animal_shapes", "icons"]
 
     assert list(written["zero_shot"]) == every
-    assert [list(step) for step in written["accuracy"]] == [trained[:1], trained, every]
+    assert [list(step) for step in written["accuracy"]] == [every[:1], every]
     assert list(written["individual"]) == every
     assert written["storage"].keys() >= PROMISED_STORAGE
     assert written["seconds"] > 0
@@ -65,9 +64,9 @@ def test_a_task_more_takes_a_bit_a_parameter(numbers):
     storage = numbers.storage
     bound = storage["full_checkpoint_bytes"] / 32 + 64 * 1024
 
-    assert len(storage["trigger_bytes"]) == 3
+    assert list(storage["trigger_bytes"]) == ["animal_shapes", "icons"]
     assert all(size <= bound for size in storage["trigger_bytes"].values())
-    assert storage["total_bytes"] < storage["base_bytes"] + 3 * storage["full_checkpoint_bytes"] / 2
+    assert storage["total_bytes"] < storage["base_bytes"] + 2 * storage["full_checkpoint_bytes"]
 
 
 def test_a_data_folder_in_use_is_kept_unless_asked_for_fresh(numbers, plan):

@@ -1,4 +1,4 @@
-"""Takes a raw request body into an unnamed file, hashing as it comes; nothing is ever left behind."""
+"""Takes a raw request body into an unnamed file; nothing is ever left behind."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ from api.errors import StorageFullError, UnsupportedBodyError, UploadRefusedErro
 from api.middleware import allow_body, declared_length
 
 WRITE_BYTES = 2**20
-"""Bytes gathered before a thread hashes and writes them; a network chunk (64 KiB) is not worth the switch."""
+"""Bytes gathered before a thread writes them; a chunk off the network (64 KiB) is not worth the switch."""
 
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 CONTENT_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
@@ -34,15 +34,6 @@ class RawFile(Protocol):
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A body received whole: where it can be opened while the request lasts, its sha256 and its size."""
-
-    path: Path
-    digest: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
 class UploadRoom:
     """Where bodies are received, how large one may be, and how much of the disk must stay free beside it."""
 
@@ -52,11 +43,12 @@ class UploadRoom:
 
 
 @asynccontextmanager
-async def received_upload(request: Request, room: UploadRoom) -> AsyncIterator[Upload]:
+async def received_upload(request: Request, room: UploadRoom) -> AsyncIterator[Path]:
     """The request's body as a file that vanishes at the end of the context.
 
     The file has no name in any folder (O_TMPFILE, or unlinked at once), so even `kill -9` leaves nothing to
-    clean; it is opened again through /proc/self/fd.
+    clean; it is opened again through /proc/self/fd. Blobs hash what they are given, so it is hashed here only
+    for a client that says what the digest must be.
 
     Raises:
         UploadTooLargeError: The body exceeds the room's limit, declared or not.
@@ -70,37 +62,45 @@ async def received_upload(request: Request, room: UploadRoom) -> AsyncIterator[U
         )
     allow_body(request, room.limit_bytes)
     _check_space(room, declared_length(request.headers) or 0)
+    expected = _expected_digest(request.headers.get("content-digest", ""))
+    sha256 = hashlib.sha256() if expected else None
     with tempfile.TemporaryFile(dir=room.folder, buffering=0) as file:
-        digest, size_bytes = await write_body(request.stream(), file)
-        _check_digest(request.headers.get("content-digest", ""), digest)
-        yield Upload(Path(f"/proc/self/fd/{file.fileno()}"), digest, size_bytes)
+        await write_body(request.stream(), file, sha256)
+        if sha256 is not None and sha256.hexdigest() != expected:
+            raise UploadRefusedError(
+                f"the body has sha256 {sha256.hexdigest()}, but its Content-Digest header says {expected}"
+            )
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
-async def write_body(pieces: AsyncIterator[bytes], file: RawFile) -> tuple[str, int]:
-    """Write the pieces to the file; their sha256 and their size together."""
-    sha256 = hashlib.sha256()
-    size_bytes = 0
+async def write_body(
+    pieces: AsyncIterator[bytes], file: RawFile, sha256: "hashlib._Hash | None" = None
+) -> None:
+    """Write the pieces to the file, and into the hash if there is one, in threads.
+
+    Raises:
+        StorageFullError: The disk is full.
+    """
     pending = bytearray()
 
     def flush() -> None:
-        sha256.update(pending)
+        if sha256 is not None:
+            sha256.update(pending)
         try:
             _write_all(file, pending)
         except OSError as error:
-            if error.errno in OUT_OF_SPACE:
-                raise StorageFullError(
-                    "the disk filled up while the body was received; nothing of it was kept"
-                ) from error
-            raise
+            if error.errno not in OUT_OF_SPACE:
+                raise
+            raise StorageFullError(
+                "the disk filled up while the body was received; nothing of it was kept"
+            ) from error
         pending.clear()
 
     async for piece in pieces:
         pending += piece
-        size_bytes += len(piece)
         if len(pending) >= WRITE_BYTES:
             await to_thread.run_sync(flush)
     await to_thread.run_sync(flush)
-    return sha256.hexdigest(), size_bytes
 
 
 def _write_all(file: RawFile, content: bytearray) -> None:
@@ -120,15 +120,12 @@ def _check_space(room: UploadRoom, declared_bytes: int) -> None:
         )
 
 
-def _check_digest(header: str, digest: str) -> None:
+def _expected_digest(header: str) -> str | None:
+    """The sha256 that a Content-Digest header (RFC 9530) promises, as hex; None where it promises none."""
     match = CONTENT_DIGEST.search(header)
     if match is None:
-        return
+        return None
     try:
-        expected = base64.b64decode(match[1], validate=True).hex()
+        return base64.b64decode(match[1], validate=True).hex()
     except binascii.Error:
         raise UploadRefusedError("the Content-Digest header is not base64 of a sha-256") from None
-    if expected != digest:
-        raise UploadRefusedError(
-            f"the body has sha256 {digest}, but its Content-Digest header says {expected}"
-        )

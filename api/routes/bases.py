@@ -80,7 +80,7 @@ async def put_base(
     resolved = await to_thread.run_sync(_resolve, architecture, config)
     async with received_upload(request, services.uploads) as upload:
         record, is_new, warnings = await to_thread.run_sync(
-            lambda: register_base(services, base, architecture=resolved, weights=upload.path)
+            lambda: register_base(services, base, architecture=resolved, weights=upload)
         )
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/bases/{base}"

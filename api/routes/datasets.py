@@ -1,5 +1,6 @@
 """Data sets: upload an archive of labelled images, list, show, remove."""
 
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from anyio import to_thread
@@ -10,7 +11,7 @@ from api.documentation import binary, problems
 from api.errors import StorageFullError, UnsupportedBodyError, UploadRefusedError, UploadTooLargeError
 from api.schemas.datasets import DatasetAnswer, DatasetList, StoredDatasetAnswer
 from api.schemas.models import RemovedAnswer
-from api.uploads import Upload, received_upload
+from api.uploads import received_upload
 from catalog import Settings
 from catalog.blobs import NewBlob, record_blobs
 from catalog.datasets import DatasetRecord, add_dataset, delete_dataset, find_dataset, list_datasets
@@ -106,9 +107,9 @@ def stored_dataset_answer(record: DatasetRecord) -> StoredDatasetAnswer:
     )
 
 
-def _keep_dataset(services: Services, upload: Upload) -> DatasetAnswer:
-    summary = inspect_archive(upload.path, archive_limits(services.settings))
-    blob = services.store.blobs.put_file(upload.path)
+def _keep_dataset(services: Services, upload: FilePath) -> DatasetAnswer:
+    summary = inspect_archive(upload, archive_limits(services.settings))
+    blob = services.store.blobs.put_file(upload)
     with services.catalog.transaction() as session:
         add_dataset(
             session,

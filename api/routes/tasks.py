@@ -1,5 +1,6 @@
 """Tasks: submit for training, import, list, show, remove."""
 
+from pathlib import Path
 from typing import Annotated
 
 from anyio import to_thread
@@ -19,7 +20,7 @@ from api.pinning import base_manifest
 from api.removal import remove_task
 from api.schemas.tasks import JobRef, JobTicket, SubmitTaskBody, TaskAnswer, TaskList, TaskRemovedAnswer
 from api.task_answers import list_task_answers, task_answer
-from api.uploads import Upload, received_upload
+from api.uploads import received_upload
 from catalog.bases import BaseRecord, find_base
 from catalog.blobs import NewBlob, record_blobs
 from catalog.datasets import require_dataset
@@ -198,15 +199,15 @@ def _check_import(services: Services, *, model: str, task: str, dataset: str | N
 def _submit_import(
     services: Services,
     base: BaseRecord,
-    upload: Upload,
+    upload: Path,
     *,
     model: str,
     task: str,
     request: dict[str, list[str]],
     dataset: str | None,
 ) -> JobRecord:
-    services.store.check_checkpoint(base_manifest(services, base).space, upload.path)
-    blob = services.store.blobs.put_file(upload.path)
+    services.store.check_checkpoint(base_manifest(services, base).space, upload)
+    blob = services.store.blobs.put_file(upload)
     with services.catalog.transaction() as session:
         record_blobs(session, [NewBlob(blob.digest, blob.size_bytes, "checkpoint")])
         return submit_job(

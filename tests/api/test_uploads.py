@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import hashlib
 import os
 from pathlib import Path
@@ -56,12 +57,37 @@ def test_a_body_of_many_pieces_is_received_whole_and_gone_afterwards(room):
     receive(
         [*(piece(content) for content in pieces), piece(b"", more=False)],
         room,
-        lambda upload: seen.append((upload.path.read_bytes(), upload.digest, upload.size_bytes)),
+        lambda upload: seen.append(upload.read_bytes()),
     )
 
-    whole = b"".join(pieces)
-    assert seen == [(whole, hashlib.sha256(whole).hexdigest(), len(whole))]
+    assert seen == [b"".join(pieces)]
     assert files_in(room.folder) == []
+
+
+def test_a_body_that_is_what_its_digest_header_says_is_taken(room):
+    content = os.urandom(100_000)
+    digest = base64.b64encode(hashlib.sha256(content).digest())
+    seen = []
+
+    receive(
+        [piece(content, more=False)],
+        room,
+        lambda upload: seen.append(upload.read_bytes()),
+        headers=[(b"content-digest", b"sha-512=:x:, sha-256=:" + digest + b":")],
+    )
+
+    assert seen == [content]
+
+
+def test_a_file_that_fails_otherwise_than_by_being_full_says_so():
+    async def pieces():
+        yield b"x"
+
+    with (
+        Path("/dev/null").open("rb", buffering=0) as file,
+        pytest.raises(OSError, match="not open for writing"),
+    ):
+        asyncio.run(write_body(pieces(), file))
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(room):

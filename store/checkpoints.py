@@ -157,14 +157,8 @@ class CheckpointStore:
             fold, base.space, old=old, options=options, delta=delta, on_progress=on_progress
         )
         folded = fold.finish()
-        entries = [replace(task, mask="") for task in old_tasks]
-        entries.append(self._entry(new_task, buffers))
-        tasks = tuple(
-            replace(
-                entry, mask=mask, rescaler=result.rescaler, l1_norm=result.l1_norm, bits_set=result.bits_set
-            )
-            for entry, mask, result in zip(entries, written.masks, folded, strict=True)
-        )
+        entries = (*old_tasks, self._entry(new_task, buffers))
+        tasks = tuple(_refolded(*row) for row in zip(entries, written.masks, folded, strict=True))
         manifest = Manifest(
             base=base.digest,
             layout=base.space.digest,
@@ -189,7 +183,7 @@ class CheckpointStore:
         return self.blobs.put(manifest.to_json()).digest, manifest
 
     def rebuild(
-        self, base: Base, manifest: Manifest, task: str, out: Float[Tensor, " flat"] | None = None
+        self, base: Base, manifest: Manifest, task: str, *, out: Float[Tensor, " flat"] | None = None
     ) -> Rebuilt:
         """The task's expert, built from the pristine base into a buffer that the caller owns.
 
@@ -326,6 +320,12 @@ def _committed(writers: list[BlobWriter]) -> list[str]:
 
 def _read_chunk(readers: list[MaskReader], index: int, task: int) -> PackedBits:
     return readers[task].chunk(index)
+
+
+def _refolded(task: TaskEntry, mask: str, result: FoldedTask) -> TaskEntry:
+    return replace(
+        task, mask=mask, rescaler=result.rescaler, l1_norm=result.l1_norm, bits_set=result.bits_set
+    )
 
 
 def _weights_of(base_manifest: memoryview) -> str:

@@ -129,7 +129,10 @@ def _checked_header(start: bytes, read_on: Callable[[int], bytes], file_size: in
     if len(values) > MAX_TENSORS:
         raise InvalidUploadError(f"the file names {len(values)} tensors; at most {MAX_TENSORS} are read")
     data_start = 8 + header_size
-    tensors = {name: _checked_range(name, entry, data_start, file_size) for name, entry in values.items()}
+    tensors = {
+        name: _checked_range(name, entry, data_start=data_start, file_size=file_size)
+        for name, entry in values.items()
+    }
     _check_coverage(tensors, data_start, file_size)
     return SafeHeader(tensors, metadata)
 
@@ -165,7 +168,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _checked_range(name: str, entry: object, data_start: int, file_size: int) -> TensorRange:
+def _checked_range(name: str, entry: object, *, data_start: int, file_size: int) -> TensorRange:
     shown = repr(name[:80])
     if len(name) > MAX_NAME_LENGTH:
         raise InvalidUploadError(

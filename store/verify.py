@@ -100,16 +100,16 @@ def _check_revision(store: CheckpointStore, digest: str, damaged: set[str]) -> I
     try:
         base = load_base(store.blobs, manifest.base)
         for task in manifest.tasks:
-            yield from _check_task(store, base, manifest, task)
+            yield from _check_task(store.blobs, base, manifest, task=task)
         yield from _check_nested(store, base, manifest)
     except StoreError as error:
         yield f"revision {digest}: {error}"
 
 
-def _check_task(store: CheckpointStore, base: Base, manifest: Manifest, task: TaskEntry) -> Iterator[str]:
+def _check_task(blobs: Blobs, base: Base, manifest: Manifest, *, task: TaskEntry) -> Iterator[str]:
     space = base.space
-    unified = open_unified(store.blobs, str(manifest.unified), space)
-    mask = open_mask(store.blobs, task.mask, space)
+    unified = open_unified(blobs, str(manifest.unified), space)
+    mask = open_mask(blobs, task.mask, space)
     sums = L1Sums(TensorWeights.of(manifest.options.rescaler_norm, starts=space.starts, sizes=space.sizes))
     num_bits = 0
     for index in range(mask.num_chunks):

@@ -130,7 +130,7 @@ def signatures_say_whose_id_and_which_data(source: Source) -> Iterator[str]:
             yield f"{source.path}:{function.lineno} {function.name}({bare}): say whose or which"
 
 
-def test_names_are_sentences(source: Source) -> Iterator[str]:
+def names_of_tests_are_sentences(source: Source) -> Iterator[str]:
     for function in _tests(source):
         words = [word for word in function.name.removeprefix("test_").split("_") if word]
         if len(words) < MIN_WORDS_OF_A_SENTENCE:
@@ -160,7 +160,7 @@ ALL_RULES: tuple[Rule, ...] = (
     arguments_beyond_the_third_are_named,
     names_are_those_of_the_glossary,
     signatures_say_whose_id_and_which_data,
-    test_names_are_sentences,
+    names_of_tests_are_sentences,
     tests_can_fail,
     tests_are_not_switched_off,
 )

@@ -16,7 +16,7 @@ BROKEN = {
     rules.arguments_beyond_the_third_are_named: ("vlm/x.py", "def f(a, b, c, d): ..."),
     rules.names_are_those_of_the_glossary: ("catalog/x.py", "def save_artifact(): ..."),
     rules.signatures_say_whose_id_and_which_data: ("catalog/x.py", "def find(id): ..."),
-    rules.test_names_are_sentences: ("tests/x/test_x.py", "def test_it_works(): assert 1"),
+    rules.names_of_tests_are_sentences: ("tests/x/test_x.py", "def test_it_works(): assert 1"),
     rules.tests_can_fail: ("tests/x/test_x.py", "def test_that_it_runs_through(): f()"),
     rules.tests_are_not_switched_off: (
         "tests/x/test_x.py",

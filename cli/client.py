@@ -22,6 +22,7 @@ from cli.uploads import FileBody, FolderBody, counted
 
 Progress = Callable[[int, int], None]  # hears the bytes done and the bytes in all
 PREFIX = "/v1"
+FETCH_TIMEOUT_S = 2 * 3600.0  # the answer comes when the service has fetched gigabytes from a hub
 
 
 def silent(_done: int, _total: int) -> None:
@@ -61,7 +62,8 @@ class Client:
     ) -> BaseAnswer:
         """A base whose weights the service itself brings from a hub."""
         body = without_none(name=base, architecture=architecture, config=config, pretrained=pretrained)
-        return BaseAnswer.read(self._call("POST", path("bases"), json_body=body))
+        call = Call("POST", path("bases"), json=body, read_timeout_s=FETCH_TIMEOUT_S)
+        return BaseAnswer.read(self.transport.send(call).json())
 
     def upload_base(
         self, base: str, weights: Path, *, architecture: str | None, config: Any, on_sent: Progress = silent

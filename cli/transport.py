@@ -56,6 +56,7 @@ class Call:
     content: Callable[[], Iterator[bytes]] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     may_repeat: bool = False
+    read_timeout_s: float = READ_TIMEOUT_S
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for the HTTP client."""
@@ -64,6 +65,7 @@ class Call:
             optional["content"] = self.content()
         return {
             "headers": dict(self.headers),
+            "timeout": httpx2.Timeout(self.read_timeout_s, connect=CONNECT_TIMEOUT_S),
             **{name: value for name, value in optional.items() if value is not None},
         }
 
@@ -75,11 +77,7 @@ class Transport:
         self.url = url.rstrip("/")
         try:
             # A proxy named by the environment cannot reach this machine's own loopback.
-            self._http = httpx2.Client(
-                base_url=self.url,
-                timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                trust_env=not is_loopback(self.url),
-            )
+            self._http = httpx2.Client(base_url=self.url, trust_env=not is_loopback(self.url))
         except (httpx2.InvalidURL, ValueError) as error:
             raise CommandUsageError(
                 f"{url!r} is not a URL", detail=str(error), remedy="give one such as http://127.0.0.1:8000"

@@ -53,10 +53,10 @@ def add(
                 "give either --architecture or --config", next_command="condu base add --help"
             )
         if weights is None:
-            output.note(f"the service fetches {pretrained}: the first time that takes minutes")
-            base = client.register_base(
-                name, architecture=architecture, config=read_config(config), pretrained=str(pretrained)
-            )
+            with output.stderr.status(f"the service fetches {pretrained}: the first time that takes minutes"):
+                base = client.register_base(
+                    name, architecture=architecture, config=read_config(config), pretrained=str(pretrained)
+                )
         else:
             with bytes_gauge(output, f"uploading {weights.name}") as on_sent:
                 base = client.upload_base(

@@ -45,7 +45,7 @@ def serve(
         url = f"http://{bracketed(settings.host)}:{port}"
 
         def when_started(goes_on: Callable[[], bool]) -> None:
-            health = wait_until_ready(url, goes_on=goes_on)
+            health = wait_until_ready(f"http://{reachable(settings.host)}:{port}", goes_on=goes_on)
             if health is not None:
                 output.result({"url": url, "data": str(settings.data.absolute()), "pid": os.getpid()})
                 output.say(f"[bold]condu is ready:[/] {url}")
@@ -133,6 +133,11 @@ def prepare(settings: "Settings", output: Output) -> None:
 def environment_of(settings: "Settings") -> dict[str, str]:
     """What makes a child read the same settings; the rest is in our environment already."""
     return {"CONDU_DATA": str(settings.data.absolute()), "CONDU_HOST": settings.host}
+
+
+def reachable(host: str) -> str:
+    """Where a process of this machine reaches a service that listens on `host`, as a URL writes it."""
+    return bracketed({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))  # noqa: S104 (read, not bound)
 
 
 def bracketed(host: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -222,6 +223,21 @@ def test_a_job_is_watched_to_its_success(run, service, model, pictures):
     assert (watched["state"], watched["result"]) == ("succeeded", {"revision": 1})
     assert "2/2 loss 1.250" in run("jobs", "list", "--model", model).stdout
     assert "result: revision" in run("jobs", "show", job["id"]).stdout
+
+
+def test_interrupting_a_watch_ends_with_its_own_code_and_leaves_the_job_alone(run, service, model, pictures):
+    job = document(run("task", "add", model, "p", "--dataset", pictures, "--no-watch", "--json"))["job"]
+    words = [sys.executable, "-m", "cli.main", "jobs", "watch", job["id"]]
+    take_next_job(service.services, model)
+    work(service.services, job["id"], losses=[])
+
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "unpacked 12 images\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == ExitCode.INTERRUPTED
+
+    assert document(run("jobs", "show", job["id"], "--json"))["state"] == "running"
+    end(service.services, job["id"], "cancelled")
 
 
 def test_watching_goes_on_over_a_broken_stream(service, model, pictures):

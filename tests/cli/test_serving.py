@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
+from cli.commands.serving import reachable
 from cli.exit_codes import ExitCode
 from cli.main import app
 from cli.ports import free_port
@@ -152,3 +153,11 @@ def test_a_service_that_does_not_get_well_is_told_of_after_a_while(monkeypatch):
         health = wait_until_ready(url, goes_on=lambda: True)
 
     assert ailments(health) == ["disk: full"]
+
+
+@pytest.mark.parametrize(
+    ("host", "url_host"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("10.0.0.7", "10.0.0.7")],  # noqa: S104
+)
+def test_a_service_on_all_addresses_is_looked_for_on_this_machine(host, url_host):
+    assert reachable(host) == url_host

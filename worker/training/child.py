@@ -1,6 +1,7 @@
 """The worker's side of the training process: starts it, listens to it, and never outlives or abandons it."""
 
 import json
+import logging
 import os
 import select
 import signal
@@ -14,6 +15,8 @@ from typing import IO, Any
 
 from catalog.job_queue import JobFailedError
 from worker.training.spec import TrainingSpec
+
+_log = logging.getLogger(__name__)
 
 LOG_NAME = "training.log"
 LISTEN_S = 0.25
@@ -120,8 +123,9 @@ def _died(code: int, log: Path) -> JobFailedError:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         tail = file.read().decode(errors="replace").strip()
+    _log.error("the training process ended with exit code %d:\n%s", code, tail)
     return JobFailedError(
         "The training process ended unexpectedly",
-        detail=f"Exit code {code}. Its last words: {tail or 'none'}",
-        remedy="This is a fault of the software: report it with these lines. Submitting again may help.",
+        detail=f"Exit code {code}. Its last words: {tail.splitlines()[-1] if tail else 'none'}",
+        remedy="This is a fault of the software, and the worker's log has more. Submitting again may help.",
     )

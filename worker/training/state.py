@@ -84,4 +84,5 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _like(parameter: nn.Parameter, moment: Tensor) -> Tensor:
-    return moment.to(parameter.device, copy=True)
+    """The moment in the parameter's own memory layout, as the fused optimizer asks."""
+    return torch.empty_like(parameter).copy_(moment)

@@ -132,10 +132,6 @@ class Manifest:
         known = ", ".join(task.name for task in self.tasks) or "none yet"
         raise NotFoundError(f"task {name!r} is not in this revision; its tasks are: {known}")
 
-    def density(self, name: str) -> float:
-        """Share of the parameters whose bit is set in the task's mask."""
-        return self.task(name).bits_set / self.num_parameters
-
     def expert_digest(self, name: str) -> str:
         """The identity of the task's expert, from what its weights depend on; costs no look at them."""
         task = self.task(name)

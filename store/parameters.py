@@ -107,11 +107,6 @@ class ParameterSpace:
         return sum(-(-spec.size // ALIGNMENT) * ALIGNMENT for spec in self.fused)
 
     @cached_property
-    def size_bytes(self) -> int:
-        """Bytes of one full checkpoint of this space in its own dtypes."""
-        return sum(spec.size_bytes for spec in self.all_specs)
-
-    @cached_property
     def all_specs(self) -> tuple[TensorSpec, ...]:
         """Every tensor of the state dict, sorted by name."""
         return tuple(sorted((*self.fused, *self.buffers, *self.fixed), key=lambda spec: spec.name))

@@ -32,20 +32,14 @@ class FileBlobs(Blobs):
     def read(self, digest: str, start: int = 0, length: int | None = None) -> memoryview:
         # Opened for each range: a fusion into a thousand tasks must not hold a thousand files open.
         try:
-            with self.path(digest).open("rb", buffering=0) as file:
+            with self.path(digest).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 stop = size if length is None else start + length
-                if stop > size:
-                    raise too_short(digest, wanted=stop, size_bytes=size)
+                content = bytearray(max(min(stop, size) - start, 0))
                 file.seek(start)
-                content = memoryview(bytearray(stop - start))
-                filled = 0
-                while filled < len(content):
-                    count = file.readinto(content[filled:])
-                    if not count:
-                        raise too_short(digest, wanted=stop, size_bytes=start + filled)
-                    filled += count
-                return content
+                if file.readinto(content) < stop - start:
+                    raise too_short(digest, wanted=stop, size_bytes=size)
+                return memoryview(content)
         except FileNotFoundError:
             raise not_found(digest) from None
         except OSError as error:
@@ -93,20 +87,14 @@ class FileBlobs(Blobs):
     def list(self) -> Iterator[StoredBlob]:
         now = time.time()
         for path in sorted(self.folder.glob("[0-9a-f][0-9a-f]/*")):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # deleted by another sweeper meanwhile
-            yield StoredBlob(path.name, status.st_size, now - status.st_mtime)
+            if (status := _status(path)) is not None:
+                yield StoredBlob(path.name, status.st_size, now - status.st_mtime)
 
     def discard_unfinished(self, *, older_than_s: float, delete: bool) -> int:
         size_bytes = 0
         for path in self._incoming.iterdir():
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            if time.time() - status.st_mtime >= older_than_s:
+            status = _status(path)
+            if status is not None and time.time() - status.st_mtime >= older_than_s:
                 size_bytes += status.st_size
                 if delete:
                     path.unlink(missing_ok=True)
@@ -163,6 +151,14 @@ class _FileWriter(BlobWriter):
 
     def _discard(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """The file's status; None where another sweeper removed it meanwhile."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -71,11 +71,6 @@ class FloatReader:
                 f"unified delta {source.name} is stored as {self._dtype!r}; upgrade condu to read it"
             )
 
-    @property
-    def num_chunks(self) -> int:
-        """Chunks in the artefact."""
-        return len(self._reader.chunks)
-
     def chunk(self, index: int) -> Chunk:
         """A chunk as float32."""
         size = min(CHUNK_ELEMENTS, self.num_elements - index * CHUNK_ELEMENTS)

@@ -61,7 +61,7 @@ def test_the_flat_buffer_holds_every_parameter_and_zero_padding(base):
 
 def test_a_half_precision_base_is_taken_with_a_warning(store, tmp_path):
     saved = save(store, tmp_path, base_tensors(torch.float16))
-    assert "register the base in float32" in saved.warnings[0]
+    assert "register it in float32" in saved.warnings[0]
 
 
 @pytest.mark.parametrize(

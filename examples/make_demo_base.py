@@ -1,6 +1,6 @@
 """Makes the demo base: a small CLIP with real zero-shot ability, from packages of the registries.
 
-    python -m examples.make_demo_base --cache FOLDER [--steps 900] [--seed 2] [--threads 2]
+    python -m examples.make_demo_base --cache FOLDER [--steps 500] [--seed 2] [--threads 2]
 
 Run `python -m examples.make_demo_tasks` first: no picture that looks like a test image of a task goes into
 the corpus, and the accuracies of the model card are measured on those tasks. Writes base.safetensors,
@@ -90,7 +90,7 @@ def _arguments() -> argparse.Namespace:
         "--cache", type=Path, required=True, help="folder for packages and features, about 1 GB"
     )
     parser.add_argument("--out", type=Path, default=DEMO_FOLDER, help="where the base is written")
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -158,6 +158,7 @@ def _save(model: nn.Module, folder: Path) -> None:
         for name, value in model.state_dict().items()
     }
     save_file(state, folder / "base.safetensors", metadata={"format": "pt"})
+    (folder / "base.safetensors").chmod(0o644)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
     (folder / "base_config.json").write_text(json.dumps(config, indent=2) + "\n")
 

@@ -1,5 +1,6 @@
 """The model card of the demo base."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from examples.demo.joint_training import TEMPLATES, TrainingPlan
 from examples.demo.packages import CLASSIFIER, CLIP_ART, EMOJI_NAMES, ICONS, SENTENCES
 from examples.demo.task_choices import EMOJI_SETS, ICON_SETS
 from examples.demo.zero_shot import Accuracy
+
+_WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,23 @@ class Making:
 
 def write_model_card(path: Path, making: Making, accuracies: dict[str, Accuracy]) -> None:
     """Writes the card."""
-    path.write_text(_card(making, accuracies))
+    lines = _card(making, accuracies).splitlines()
+    path.write_text("\n".join(part for line in lines for part in _wrapped(line)) + "\n")
+
+
+def _wrapped(line: str) -> list[str]:
+    """The line in parts that fit a page; tables stay whole."""
+    if line.startswith("|") or len(line) <= _WIDTH:
+        return [line]
+    indent = "  " if line.startswith(("- ", "  ")) else ""
+    return textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _card(making: Making, accuracies: dict[str, Accuracy]) -> str:
     plan = making.plan
     return f"""# Model card: the demo base
 
-A small CLIP for the quickstart: 14.9 million parameters, 96-pixel images, 256-dimensional joint space. It
+A small CLIP for the quickstart: 14.6 million parameters, 96-pixel images, 256-dimensional joint space. It
 exists so that everything can be shown in minutes on two cores. It is no model to build on.
 
 - `base.safetensors`: weights in float16, names of open_clip. `base_config.json`: `model_cfg` and
@@ -66,15 +78,16 @@ shipped float16 file, with the templates of `tasks/tasks.json` and nothing else:
 
 ## How it was trained
 `python -m examples.make_demo_base`, seed {plan.seed}. The frozen image tower saw each drawing plain and in
-two stylised views (silhouette, thumbnail, grey, tinted, blurred, turned). The projection starts as the 256
+two stylised views (silhouette, thumbnail, grey, tinted, blurred, turned); silhouettes and thumbnails
+on black were chosen because small public image sets, two of the demo tasks among them, look so. The projection starts as the 256
 leading right singular vectors of the centred classifier rows. A ridge regression (lambda 3) from sentence
 vectors of "a photo of a NAME" to those rows says where a word belongs. The text tower is distilled to these
 places (1 - cosine) for {making.num_names:,} names in {len(TEMPLATES)} templates, and, with the projection
 and the temperature, trained by the symmetric contrastive loss on the cached features of the drawings, equal
 captions counting as positives, classifier rows standing in as pictures of the ImageNet classes.
 {plan.steps} steps of {plan.pairs} + {plan.names}, AdamW, learning rate {plan.learning_rate} (projection x
-{plan.projection_factor}), cosine. {making.machine}; training {making.minutes_training:.0f} minutes,
-{making.minutes_in_all:.0f} minutes in this run with what was cached already.
+{plan.projection_factor}), cosine. {making.machine}; training
+{making.minutes_training:.0f} minutes of {making.minutes_in_all:.0f}, without what the cache held already.
 
 ## Limits
 Drawings and icons are what the joint space knows; photographs only through the ImageNet tower. English

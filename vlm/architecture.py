@@ -69,15 +69,13 @@ class Architecture:
         )
         return expected
 
-    def build(self, tensors: Mapping[str, Tensor], *, trainable: bool = False) -> nn.Module:
+    def build(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         """The model, in eval mode, whose weights ARE the given tensors: nothing is copied.
 
-        Who trains it must give tensors of its own. Training keeps eval mode, so that BatchNorm statistics
-        stay the base's.
-
-        Args:
-            tensors: The whole state dict, exactly.
-            trainable: Let every parameter but logit_scale (and logit_bias) require a gradient.
+        Parameters require a gradient where open_clip's do, but for logit_scale and logit_bias. That is more
+        than answering needs, but PyTorch multiplies by another route where weights require none, and answers
+        are to equal plain open_clip's to the last bit. Who trains the model must give tensors of its own, and
+        keeps eval mode, so that BatchNorm statistics stay the base's.
 
         Raises:
             IncompatibleTensorsError: A tensor is missing, unknown, or of another shape.
@@ -86,7 +84,8 @@ class Architecture:
         self._check_tensors(model, tensors)
         model.load_state_dict(dict(tensors), strict=True, assign=True)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(trainable and name not in FROZEN)
+            if name in FROZEN:
+                parameter.requires_grad_(requires_grad=False)
         return model
 
     def _check_tensors(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

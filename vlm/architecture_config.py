@@ -64,6 +64,8 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     if "model_cfg" in config:
         _check_keys(config, {"model_cfg", "preprocess_cfg"}, "")
+        if not isinstance(config["model_cfg"], Mapping):
+            raise UnknownArchitectureError(f"model_cfg is a JSON object, not {config['model_cfg']!r}")
         config = {"preprocess_cfg": config.get("preprocess_cfg", {}), **config["model_cfg"]}
     _check_keys(config, TOP_KEYS, "")
     for key in REQUIRED:
@@ -119,7 +121,9 @@ def _check_vision(vision: Mapping[str, Any]) -> None:
             "see timm.list_models()"
         )
     height, width = image_size(vision)
-    patch = vision.get("patch_size") or CLIPVisionCfg.patch_size
+    patch = vision.get("patch_size")
+    if patch is None:
+        patch = CLIPVisionCfg.patch_size
     if not isinstance(patch, int) or not 0 < patch <= min(height, width):
         raise UnknownArchitectureError(
             f"vision_cfg.patch_size {patch!r} does not divide an image of {height} x {width}"

@@ -38,7 +38,7 @@ class Expert:
     Attributes:
         task: The task it was asked for under; None for the base itself.
         digest: What its weights are: equal digests are equal bits.
-        model: In eval mode, without gradients; nobody writes to it.
+        model: In eval mode; to be run in inference mode, and never written to.
         tokenizer: Of its architecture.
         architecture_digest: Equal weights under two architectures are two different functions.
     """

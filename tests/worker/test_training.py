@@ -98,7 +98,7 @@ def test_one_step_is_the_step_that_the_method_describes(tmp_path):
     spec = training_spec(tmp_path, iterations=1, warmup_iterations=0, augment=False, batch_size=5)
     run(spec, images)
     model = spec.architecture.build(
-        {name: tensor.clone() for name, tensor in SafeFile(spec.base).tensors().items()}, trainable=True
+        {name: tensor.clone() for name, tensor in SafeFile(spec.base).tensors().items()}
     )
     positions = ImageOrder(images.train, batch_size=5, seed=0).batch(0)
     batch = torch.stack([spec.preprocessing.load(images.images[p].path) for p in positions])

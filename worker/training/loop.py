@@ -102,7 +102,7 @@ def train(spec: TrainingSpec, task: Task, *, report: Report, is_stopping: Callab
 def _trainable_model(spec: TrainingSpec, device: torch.device) -> nn.Module:
     """The base in float32, in tensors of our own; eval mode, so that BatchNorm statistics stay the base's."""
     tensors = {name: _own_float32(tensor) for name, tensor in SafeFile(spec.base).tensors().items()}
-    model = spec.architecture.build(tensors, trainable=True)
+    model = spec.architecture.build(tensors)
     # Convolutions take 0.6 of the time in this layout (EfficientNet-lite0 at 96 px on a CPU); others do not
     # mind.
     return model.to(device).to(memory_format=torch.channels_last)

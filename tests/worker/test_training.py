@@ -130,7 +130,7 @@ def test_cutting_prompts_off_after_their_end_changes_neither_features_nor_gradie
         lambda model: model.encode_text(tokens),
     ):
         tensors = {name: tensor.clone() for name, tensor in SafeFile(spec.base).tensors().items()}
-        model = spec.architecture.build(tensors, trainable=True)
+        model = spec.architecture.build(tensors)
         features = encode(model)
         features.square().sum().backward()
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

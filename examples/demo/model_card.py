@@ -27,16 +27,31 @@ class Making:
 
 def write_model_card(path: Path, making: Making, accuracies: dict[str, Accuracy]) -> None:
     """Writes the card."""
-    lines = _card(making, accuracies).splitlines()
-    path.write_text("\n".join(part for line in lines for part in _wrapped(line)) + "\n")
+    blocks = _blocks(_card(making, accuracies))
+    path.write_text("\n".join(_wrap(block) for block in blocks) + "\n")
 
 
-def _wrapped(line: str) -> list[str]:
-    """The line in parts that fit a page; tables stay whole."""
-    if line.startswith("|") or len(line) <= _WIDTH:
-        return [line]
-    indent = "  " if line.startswith(("- ", "  ")) else ""
-    return textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+def _blocks(text: str) -> list[str]:
+    """Paragraphs and points as one line each; headings, table rows and empty lines as they are."""
+    blocks = [""]
+    for line in text.splitlines():
+        within_paragraph = _is_running(line) and _is_running(blocks[-1])
+        if line.startswith("  ") or within_paragraph:
+            blocks[-1] += f" {line.strip()}"
+        else:
+            blocks.append(line)
+    return blocks[1:]
+
+
+def _is_running(line: str) -> bool:
+    return bool(line) and not line.startswith(("#", "|", "- "))
+
+
+def _wrap(block: str) -> str:
+    if block.startswith("|"):
+        return block
+    indent = "  " if block.startswith("- ") else ""
+    return "\n".join(textwrap.wrap(block, _WIDTH, subsequent_indent=indent, break_on_hyphens=False))
 
 
 def _card(making: Making, accuracies: dict[str, Accuracy]) -> str:
@@ -79,8 +94,9 @@ shipped float16 file, with the templates of `tasks/tasks.json` and nothing else:
 ## How it was trained
 `python -m examples.make_demo_base`, seed {plan.seed}. The frozen image tower saw each drawing plain and in
 two stylised views (silhouette, thumbnail, grey, tinted, blurred, turned); silhouettes and thumbnails
-on black were chosen because small public image sets, two of the demo tasks among them, look so. The projection starts as the 256
-leading right singular vectors of the centred classifier rows. A ridge regression (lambda 3) from sentence
+on black were chosen because small public image sets, two of the demo tasks among them, look so. The
+projection starts as the 256 leading right singular vectors of the centred classifier rows. A ridge
+regression (lambda 3) from sentence
 vectors of "a photo of a NAME" to those rows says where a word belongs. The text tower is distilled to these
 places (1 - cosine) for {making.num_names:,} names in {len(TEMPLATES)} templates, and, with the projection
 and the temperature, trained by the symmetric contrastive loss on the cached features of the drawings, equal

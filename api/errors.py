@@ -219,6 +219,13 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
             "The catalog is of another version",
             "stop the service and run `condu migrate`",
         ),
+        catalog.errors.CatalogUnavailableError: ProblemKind(
+            "catalog-unavailable",
+            503,
+            "The catalog cannot be used now",
+            "free disk space (`condu sweep --delete`) or bring the database back, then try again",
+            retry_after_s=5,
+        ),
         # imagesets
         imagesets.errors.InvalidArchiveError: ProblemKind(
             "invalid-archive",

@@ -12,9 +12,11 @@ commit. What they return are frozen records, which outlive the session.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from catalog.database import check_schema, compact, open_engine, upgrade_schema
+from catalog.errors import CatalogUnavailableError
 from catalog.settings import Settings
 
 __all__ = ["Catalog", "Session", "Settings", "upgrade"]
@@ -50,14 +52,22 @@ class Catalog:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session that may write; committed at the end of the block, rolled back when the block raises."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        """A session that may write; committed at the end of the block, rolled back when the block raises.
+
+        Raises:
+            CatalogUnavailableError: the database refused; nothing of the block was kept.
+        """
+        with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
-        """A session that only reads, all of it from one moment; never waits for a writer, never committed."""
-        with Session(self._reading, expire_on_commit=False) as session:
+        """A session that only reads, all of it from one moment; never waits for a writer, never committed.
+
+        Raises:
+            CatalogUnavailableError: the database refused.
+        """
+        with _translated(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     def check(self) -> None:
@@ -75,3 +85,14 @@ class Catalog:
     def close(self) -> None:
         """Gives the connections back; the catalog cannot be used afterwards."""
         self._writing.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What the driver says of a full disk, a lock or a lost server, as the one error that callers know."""
+    try:
+        yield
+    except OperationalError as error:
+        raise CatalogUnavailableError(
+            f"the catalog's database refused: {error.orig}; free disk space or bring it back, then try again"
+        ) from error

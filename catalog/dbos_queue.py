@@ -27,7 +27,7 @@ from sqlalchemy.pool import StaticPool
 from catalog import Catalog, Settings
 from catalog.attempts import claim_job, requeue_jobs
 from catalog.database import BUSY_TIMEOUT_S
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, CatalogUnavailableError
 from catalog.job_queue import JobFenced, JobQueue, JobReleased, JobRunner, Json, RunJob
 from catalog.jobs import JobRecord
 from catalog.lease_keeper import LeaseKeeper
@@ -159,7 +159,7 @@ class DbosRunner(JobRunner):
         self._keeper.stop()
         try:
             self._sign_off()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, CatalogUnavailableError) as error:
             _log.warning("worker %s could not sign off, others will find it dead: %s", self.worker_id, error)
         self._hands.close()
 
@@ -217,7 +217,7 @@ class DbosRunner(JobRunner):
                         worker=self.worker_id,
                         max_attempts=self._settings.max_attempts,
                     )
-            except OperationalError as error:
+            except (OperationalError, CatalogUnavailableError) as error:
                 _log.warning("job %s cannot be started yet: %s", job_id, error)
                 self._stopping.wait(self._settings.poll_s)
         raise JobReleased(f"job {job_id} was not begun: the worker is stopping")

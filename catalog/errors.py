@@ -9,7 +9,8 @@ CatalogError
 ├── DatasetGoneError     the data set was known, but its bytes were released
 ├── StaleHeadError       the head moved since the work began: do the work again on the new head
 ├── StaleAttemptError    another attempt owns the job now: stop and change nothing
-└── OutdatedSchemaError  the database was written by another version of condu
+├── OutdatedSchemaError  the database was written by another version of condu
+└── CatalogUnavailableError  the database refused (full disk, locked, gone): may be retried
 """
 
 
@@ -51,3 +52,7 @@ class StaleAttemptError(CatalogError):
 
 class OutdatedSchemaError(CatalogError):
     """The database is not at the schema that this version of condu writes."""
+
+
+class CatalogUnavailableError(CatalogError):
+    """The database refused to work: its disk is full, it is locked, or it is gone; try again later."""

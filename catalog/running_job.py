@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from catalog import Catalog
 from catalog.attempts import finish_job, published_revision, record_log, record_progress
-from catalog.errors import StaleAttemptError
+from catalog.errors import CatalogUnavailableError, StaleAttemptError
 from catalog.job_events import MAX_LOG_CHARACTERS
 from catalog.job_queue import JobCancelled, JobContext, JobFailedError, JobFenced, JobReleased, Json, RunJob
 from catalog.jobs import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobRecord, find_job
@@ -164,7 +164,7 @@ class RunningJob(JobContext):
                     )
                 )
                 return
-            except OperationalError as error:
+            except (OperationalError, CatalogUnavailableError) as error:
                 # A full disk, a locked database: what the job did is done, so wait rather than lose it.
                 _log.warning("cannot record the end of job %s yet: %s", self.job_id, error)
                 if self._stopping.wait(self._poll_s):

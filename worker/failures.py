@@ -53,7 +53,7 @@ def told_to_the_user() -> Iterator[None]:
         raise JobFailedError(
             "The device is out of memory",
             detail=str(error).split("\n", maxsplit=1)[0],
-            remedy="Lower CONDU_EXPERT_CACHE_BYTES, stop what else runs on the device, and submit again.",
+            remedy="Submit again with a smaller batch_size, or stop what else runs on the device before.",
         ) from error
     except OSError as error:
         if _is_out_of_space(error):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from catalog.job_queue import JobFailedError
-from tests.worker.picturing import colour_archive, colour_members
+from tests.worker.picturing import colour_archive, colour_image, colour_members
 from tests.worker.training_setup import MAX_PIXELS, prepared, rules
 from worker.datasets.preparing import PreparedImages, prepare_images
 
@@ -29,6 +29,13 @@ def test_broken_images_are_left_out_counted_and_named(tmp_path):
     assert all(each.reason for each in images.rejected)
     assert images.counts() == {"blue": 6, "green": 6, "red": 6}
     images.require_training_images()
+
+
+def test_an_image_bomb_in_a_data_set_is_left_out_like_a_broken_image(tmp_path):
+    bomb = colour_image("red", 0, size=(2000, 1000))
+    images = prepared(tmp_path, members=colour_members() | {"red/bomb.png": bomb})
+    assert [each.name for each in images.rejected] == ["red/bomb.png"]
+    assert images.rejected[0].reason.startswith("too_large")
 
 
 def test_of_many_broken_images_twenty_are_named(tmp_path):

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.optim import AdamW
 
+from catalog.job_queue import JobFailedError
 from catalog.training_options import TrainingOptions
 from store.safefile import SafeFile, write_safetensors
 from tests.tiny_clip import TINY_BATCHNORM_CONFIG, TINY_CONFIG
 from tests.worker.training_setup import prepared, task_of, training_spec
 from worker.training import loop, prompts
-from worker.training.loop import TrainingFailedError, train
+from worker.training.loop import train
 from worker.training.order import ImageOrder
 from worker.training.schedule import learning_rate
 from worker.training.spec import TrainingSpec
@@ -157,7 +158,7 @@ def test_a_diverging_run_fails_and_names_the_step_and_the_remedy(tmp_path):
     base["visual.conv1.weight"].view(-1)[0] = math.inf
     write_safetensors(tmp_path / "base.safetensors", base)
     spec = training_spec(tmp_path)
-    with pytest.raises(TrainingFailedError, match=r"nan at step 1 of 8.*learning_rate below 0.001"):
+    with pytest.raises(JobFailedError, match=r"nan at step 1 of 8.*learning_rate below 0.001"):
         run(spec, images)
     assert not spec.result.exists()
 

@@ -63,8 +63,8 @@ def test_a_training_that_diverges_fails_with_the_words_of_the_process(tmp_path):
 def test_a_process_that_dies_of_an_error_is_quoted(tmp_path):
     prepared(tmp_path)
     spec = training_spec(tmp_path)
-    spec.base.write_bytes(b"not safetensors")
-    with pytest.raises(JobFailedError, match=r"ended unexpectedly: Exit code 1.*InvalidUploadError"):
+    spec.images.unlink()
+    with pytest.raises(JobFailedError, match=r"ended unexpectedly: Exit code 1\. Its last words: TypeError"):
         run_training(spec, on_progress=lambda _progress: None, check_cancelled=go_on)
 
 

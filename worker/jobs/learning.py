@@ -35,6 +35,8 @@ def learn(context: JobContext, bench: Workbench, origin: Origin) -> dict[str, An
     except BaseException:
         bench.discard_scratch(context.job_id)
         raise
+    finally:
+        bench.pool.clear()
 
 
 def _learned(work: Assignment, origin: Origin) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
-from store.errors import BlobsUnavailableError
+from catalog.job_queue import JobFailedError
 from worker.datasets.preparing import PreparedImages
+from worker.failures import told_to_the_user
 from worker.files import read_json
-from worker.training.loop import Task, TrainingFailedError, train
+from worker.training.loop import Task, train
 from worker.training.spec import TrainingSpec
 
 PR_SET_PDEATHSIG = 1
@@ -34,25 +35,15 @@ def main(spec_path: Path, parent: int) -> None:
     if spec.num_threads is not None:
         torch.set_num_threads(spec.num_threads)
     try:
-        is_done = train(
-            spec,
-            _task(spec),
-            report=lambda progress: tell("progress", progress),
-            is_stopping=stopping.is_set,
-        )
-    except TrainingFailedError as error:
+        with told_to_the_user():
+            is_done = train(
+                spec,
+                _task(spec),
+                report=lambda progress: tell("progress", progress),
+                is_stopping=stopping.is_set,
+            )
+    except JobFailedError as error:
         tell("failed", {"title": error.title, "detail": error.detail, "remedy": error.remedy})
-    except BlobsUnavailableError as error:
-        tell(
-            "failed",
-            {"title": "The disk is full", "detail": str(error), "remedy": "Free space and submit again."},
-        )
-    except torch.OutOfMemoryError as error:
-        remedy = f"Submit the task again with a batch_size below {spec.options.batch_size}."
-        tell(
-            "failed",
-            {"title": "The device is out of memory", "detail": str(error).split("\n")[0], "remedy": remedy},
-        )
     else:
         tell("done" if is_done else "stopped", {})
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from catalog.job_queue import JobFailedError
 from store.safefile import SafeFile, write_safetensors
 from vlm.prompts import fill
 from worker.datasets.pixels import Pictures, in_order
@@ -29,16 +30,6 @@ SAVE_EVERY_S = 15.0
 SAVING_SHARE = 0.1
 """A state is saved after `checkpoint_every` iterations or 15 s, but saving may take a tenth of the time at
 most."""
-
-
-class TrainingFailedError(Exception):
-    """Training cannot go on; the texts are for the job's user."""
-
-    def __init__(self, title: str, *, detail: str, remedy: str) -> None:
-        super().__init__(f"{title}: {detail} {remedy}")
-        self.title = title
-        self.detail = detail
-        self.remedy = remedy
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,7 @@ def train(spec: TrainingSpec, task: Task, *, report: Report, is_stopping: Callab
         is_stopping: Asked between two iterations.
 
     Raises:
-        TrainingFailedError: The loss is no number any more.
+        JobFailedError: The loss is no number any more.
         BlobsUnavailableError: The disk is full.
     """
     device = torch.device(spec.device)
@@ -103,8 +94,7 @@ def _trainable_model(spec: TrainingSpec, device: torch.device) -> nn.Module:
     """The base in float32, in tensors of our own; eval mode, so that BatchNorm statistics stay the base's."""
     tensors = {name: _own_float32(tensor) for name, tensor in SafeFile(spec.base).tensors().items()}
     model = spec.architecture.build(tensors)
-    # Convolutions take 0.6 of the time in this layout (EfficientNet-lite0 at 96 px on a CPU); others do not
-    # mind.
+    # Convolutions take 0.6 of the time in this layout (EfficientNet-lite0 at 96 px, CPU); others do not mind.
     return model.to(device).to(memory_format=torch.channels_last)
 
 
@@ -158,7 +148,7 @@ class _Step:
         """The loss before the step.
 
         Raises:
-            TrainingFailedError: It is NaN or infinite; the weights are as they were.
+            JobFailedError: It is NaN or infinite; the weights are as they were.
         """
         torch.manual_seed(derived_seed(self._options.seed, "step", iteration))
         for group in self._optimizer.param_groups:
@@ -167,7 +157,7 @@ class _Step:
         loss = self._loss(images, labels)
         value = loss.item()
         if not math.isfinite(value):
-            raise TrainingFailedError(
+            raise JobFailedError(
                 "The training diverged",
                 detail=f"The loss is {value} at step {iteration + 1} of {self._options.iterations}.",
                 remedy=f"Submit the task again with a learning_rate below {self._options.learning_rate:g}, "

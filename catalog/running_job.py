@@ -78,7 +78,7 @@ class RunningJob(JobContext):
         try:
             value = self._remember(name, lambda: self._run_step(run))
         except _StepRaised as raised:
-            raise raised.error from None
+            raise raised.error from raised.error.__cause__  # as it was, without the engine's part
         self.flush_progress()
         return value
 

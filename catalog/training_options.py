@@ -38,7 +38,7 @@ class TrainingOptions(BaseModel):
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share of the images held out, when the archive has no split of its own."
     )
-    augment: bool = Field(default=True, description="Random crops and flips of the training images.")
+    augment: bool = Field(default=True, description="Random crops of 90 to 100% of the training images.")
     amp: bool = Field(
         default=True, description="Mixed precision on CUDA; a CPU trains in float32 either way."
     )

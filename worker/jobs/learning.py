@@ -61,7 +61,6 @@ def _prepare(work: Assignment, origin: Origin) -> Learned:
     return Learned(lesson, checkpoint, prototypes, accuracies, origin.cause)
 
 
-@told_to_the_user()  # here, too: the engine drops the cause of what a step raises
 def _publish_once(work: Assignment, learned: Learned | None) -> dict[str, Any]:
     revision = work.published()
     if revision is None:

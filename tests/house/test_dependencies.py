@@ -11,8 +11,6 @@ NEEDED_BY_OTHERS = {
     "python-multipart": "Starlette reads forms with it",
     "timm": "open_clip builds the demo base's image tower with it",
 }
-# Imported by name, and always of the version that the package behind them chose.
-COME_WITH_OTHERS = {"anyio": "FastAPI", "starlette": "FastAPI"}
 
 
 def _normal(name):
@@ -45,7 +43,7 @@ def test_every_dependency_is_imported_or_says_who_needs_it():
 def test_every_package_that_a_room_imports_is_asked_for_by_name():
     own = _normal(_project()["project"]["name"])
 
-    assert not _imported() - _dependencies() - COME_WITH_OTHERS.keys() - {own}
+    assert not _imported() - _dependencies() - {own}
 
 
 def test_the_lock_file_pins_every_dependency_with_hashes():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import xxhash
+import zstandard
 
 from store.blobs import FileBlobs, MemoryBlobs, StoredBlob
 from store.checkpoints import CheckpointStore, NewTask
@@ -109,9 +110,7 @@ def test_a_blob_removed_while_others_are_listed_is_passed_over(files):
 def test_a_writer_that_loses_the_name_to_a_sweeper_takes_it_again(files):
     digest = files.put(b"again").digest
     files.path(digest).unlink()
-    files.path(digest).symlink_to(
-        files.folder / "nowhere"
-    )
+    files.path(digest).symlink_to(files.folder / "nowhere")
     freed = threading.Timer(0.2, files.path(digest).unlink)
     freed.start()
     assert files.put(b"again").digest == digest
@@ -136,8 +135,27 @@ def test_a_chunk_of_another_length_than_its_place_is_damage():
     with pytest.raises(CorruptBlobError, match="100 bytes"):
         MaskReader(artefact(blobs, "mask", mask, [("raw", b"short")])).chunk(0)
     unified = {"layout": "l", "element_count": 800, "dtype": "float32", "chunk_elements": 2**20}
-    with pytest.raises(CorruptBlobError, match="800 values"):
+    with pytest.raises(CorruptBlobError, match="3200 bytes"):
         FloatReader(artefact(blobs, "unified", unified, [("raw", b"shrt")])).chunk(0)
+
+
+def test_a_frame_that_is_none_or_claims_another_length_is_damage_found_before_it_is_decoded():
+    blobs = MemoryBlobs()
+    mask = {"layout": "l", "bit_count": 800, "bit_order": "little", "chunk_elements": 2**20}
+    bomb = zstandard.ZstdCompressor().compress(bytes(10**8))
+    for payload, found in ((bomb, "a frame of 100000000"), (b"no frame", "frame")):
+        with pytest.raises(CorruptBlobError, match=found):
+            MaskReader(artefact(blobs, "mask", mask, [("zstd", payload)])).chunk(0)
+    broken = bytearray(zstandard.ZstdCompressor().compress(bytes(range(100))))
+    broken[-20:] = bytes(20)
+    with pytest.raises(CorruptBlobError, match="zstd frame"):
+        MaskReader(artefact(blobs, "mask", mask, [("zstd", bytes(broken[:12]))])).chunk(0)
+
+
+def test_an_unknown_codec_is_refused_with_the_remedy():
+    mask = {"layout": "l", "bit_count": 800, "bit_order": "little", "chunk_elements": 2**20}
+    with pytest.raises(UnsupportedFormatError, match="coded as 'lzma'; upgrade condu"):
+        MaskReader(artefact(MemoryBlobs(), "mask", mask, [("lzma", b"")])).chunk(0)
 
 
 def test_a_unified_delta_in_an_unknown_dtype_is_refused_with_the_remedy():

@@ -1,4 +1,4 @@
-"""How a chunk's bytes are coded, exactly: `zeros` (no payload), `zstd`, or `raw` where that gains under 3%."""
+"""A chunk's bytes, coded exactly: `zeros` (no payload), `zstd`, or `raw` where that gains under 3%."""
 
 import numpy as np
 import zstandard

@@ -1,8 +1,8 @@
 """A flat float buffer as bytes, in float32 (exact) or bfloat16 (nearest even, relative error at most 2**-8).
 
 A chunk's bytes are split into planes before they are coded: all first bytes of the values, then all second
-bytes, and so on. Signs and exponents lie in the last plane and compress well, mantissas do not; entries that no
-task ever changed are zero in all planes and cost next to nothing.
+bytes, and so on. Signs and exponents lie in the last plane and compress well, mantissas do not; entries that
+no task ever changed are zero in all planes and cost next to nothing.
 """
 
 import numpy as np

@@ -1,16 +1,20 @@
 """Workers that are killed with -9 at every step of learning a task: the next one finishes, and fuses once."""
 
+import json
 import signal
 
 import pytest
 
 from catalog.retention import live_roots
 from catalog.revisions import list_revisions
+from store.safefile import read_header
 from store.sweep import Roots, sweep
 from tests.catalog.fixtures import migrated_file
 from tests.faults.worker_with_kill_points import (
+    KILLED_IN_TRAINING,
     POINTS,
-    TRAINING_POINT,
+    SIGNALLED_AT_STEP,
+    STOPPED_IN_TRAINING,
     Nursery,
     training_processes,
     wait_for_none,
@@ -20,6 +24,8 @@ from worker.training.spec import STATE_NAME
 
 __all__ = ["migrated_file"]
 
+# Iterations, so that the training process reports before its end: it does so twice a second.
+LONG_ENOUGH = 150
 PUBLISHED = {"after publishing", "cleaning up", "before the job is done"}
 
 
@@ -39,7 +45,7 @@ def installation(tmp_path, migrated_file):
 def submit(installation, kind):
     dataset = installation.upload_dataset()
     if kind == "train":
-        return installation.submit_training("colours", dataset)
+        return installation.submit_training("colours", dataset, iterations=LONG_ENOUGH, checkpoint_every=10)
     return installation.submit_import("colours", installation.upload_checkpoint(), dataset=dataset)
 
 
@@ -89,9 +95,22 @@ def test_a_worker_killed_while_training_takes_its_child_along_and_the_next_goes_
     installation, nursery, undisturbed
 ):
     job_id = submit(installation, "train")
-    assert nursery.run_worker(installation.settings, job_id, point=TRAINING_POINT) == -signal.SIGKILL
+    assert nursery.run_worker(installation.settings, job_id, point=KILLED_IN_TRAINING) == -signal.SIGKILL
     wait_for_none(lambda: training_processes(installation.bench.scratch(job_id)))
     assert (installation.bench.scratch(job_id) / STATE_NAME).exists()
+    assert nursery.run_worker(installation.settings, job_id) == 0
+    assert_finished_once(installation, job_id, undisturbed["train"])
+
+
+def test_a_worker_told_to_stop_while_training_saves_its_work_and_gives_the_job_back(
+    installation, nursery, undisturbed
+):
+    job_id = submit(installation, "train")
+    assert nursery.run_worker(installation.settings, job_id, point=STOPPED_IN_TRAINING) == 0
+    job = installation.find(job_id)
+    assert (job.state, job.num_releases) == ("queued", 1)
+    saved = read_header(installation.bench.scratch(job_id) / STATE_NAME).metadata["condu_training"]
+    assert SIGNALLED_AT_STEP <= json.loads(saved)["iteration"] < LONG_ENOUGH
     assert nursery.run_worker(installation.settings, job_id) == 0
     assert_finished_once(installation, job_id, undisturbed["train"])
 

@@ -14,11 +14,9 @@ import threading
 import time
 from pathlib import Path
 
-import torch
-
 from catalog import Catalog, Settings
 from catalog.jobs import find_job
-from worker.main import work
+from worker.main import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,8 +34,10 @@ POINTS = {
     "cleaning up": ("worker.workbench", "Workbench.discard_scratch", 1, False),
     "before the job is done": ("worker.jobs.learning", "clean_up", 1, True),
 }
-TRAINING_POINT = "training"
-DIES_AT_STEP = 4
+KILLED_IN_TRAINING = "killed in training"
+STOPPED_IN_TRAINING = "told to stop in training"
+SIGNALS = {KILLED_IN_TRAINING: signal.SIGKILL, STOPPED_IN_TRAINING: signal.SIGTERM}
+SIGNALLED_AT_STEP = 4
 
 
 def die():
@@ -45,8 +45,8 @@ def die():
 
 
 def die_at(point):
-    if point == TRAINING_POINT:
-        die_while_training()
+    if point in SIGNALS:
+        be_signalled_in_training(SIGNALS[point])
         return
     module_name, path, call, is_made = POINTS[point]
     owner = importlib.import_module(module_name)
@@ -67,35 +67,35 @@ def die_at(point):
     setattr(owner, name, mortal)
 
 
-def die_while_training():
+def be_signalled_in_training(number):
     train = importlib.import_module("worker.jobs.train")
     real = train.run_training
 
-    def mortal(spec, *, on_progress, check_cancelled):
+    def disturbed(spec, *, on_progress, check_cancelled):
         def tell(progress):
             on_progress(progress)
-            if progress["step"] >= DIES_AT_STEP:
-                die()
+            if progress["step"] >= SIGNALLED_AT_STEP:
+                os.kill(os.getpid(), number)
 
         real(spec, on_progress=tell, check_cancelled=check_cancelled)
 
-    train.run_training = mortal
+    train.run_training = disturbed
 
 
 def be_worker(settings, job_id):
-    """Works until the job is over."""
-    torch.set_num_threads(1)
-    catalog, stopping = Catalog(settings), threading.Event()
+    """Works as `condu worker` does, until the job is over."""
+    catalog = Catalog(settings)
 
     def watch():
-        while not stopping.wait(0.02):
+        is_over = False
+        while not is_over:
+            time.sleep(0.02)
             with catalog.snapshot() as session:
-                if find_job(session, job_id).is_finished:
-                    stopping.set()
+                is_over = find_job(session, job_id).is_finished
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-    work(settings, catalog, stopping)
-    catalog.close()
+    run(settings)
 
 
 def main():

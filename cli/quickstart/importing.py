@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cli.watching import follow, succeeded
 def import_a_checkpoint(scene: Scene) -> None:
     """Fine-tune the last task here, as anyone could elsewhere, and hand the checkpoint to the service."""
     task, plan = scene.imported, scene.plan
+    started = time.monotonic()
     scene.chapter(f"Import: {task.name} is fine-tuned outside the service, and the checkpoint becomes a task")
     losses: list[tuple[int, float]] = []
     with job_gauge(scene.output, f"fine-tuning {task.name} outside") as show:
@@ -45,6 +47,7 @@ def import_a_checkpoint(scene: Scene) -> None:
         follow(scene.client, scene.output, job.model_copy(update={"kind": "import", "task": task.name}))
     )
     scene.numbers.imported = {"task": task.name, "checkpoint_bytes": checkpoint.stat().st_size}
+    scene.numbers.training[task.name]["seconds"] = time.monotonic() - started
     note_learned(scene, task)
 
 

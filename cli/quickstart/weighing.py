@@ -14,19 +14,20 @@ BAR_WIDTH = 40
 
 
 def weigh_after_sweep(scene: Scene, step: str) -> None:
-    """Have everything removed that the head does not need, and note how large the data folder is then."""
+    """Have everything removed that the head does not need, and note what the data folder holds then."""
     report = scene.client.sweep(delete=True, keep_revisions=1, grace_s=0)
+    storage = StorageAnswer.read(scene.client.get_model(scene.plan.model_name).to_dict()["storage"])
+    blobs_bytes = folder_bytes(scene.service.data / "blobs")
+    data_folder_bytes = folder_bytes(scene.service.data) - scene.service.log.stat().st_size
     now = {
-        "after": step,
-        "data_folder_bytes": folder_bytes(scene.service.data) - scene.service.log.stat().st_size,
-        "blobs_bytes": folder_bytes(scene.service.data / "blobs"),
-        "freed_bytes": report.get("bytes_freed"),
+        "data_folder_bytes": data_folder_bytes,
+        "unified_bytes": storage.unified_bytes,
+        "owned_bytes": sum(storage.trigger_bytes.values()) + storage.prototype_bytes + storage.buffer_bytes,
+        "catalog_bytes": data_folder_bytes - blobs_bytes,
     }
-    before = scene.numbers.growth[-1] if scene.numbers.growth else None
-    if before is not None:
-        now["grown_bytes"] = now["data_folder_bytes"] - before["data_folder_bytes"]
-        now["blobs_grown_bytes"] = now["blobs_bytes"] - before["blobs_bytes"]
-    scene.numbers.growth.append(now)
+    growth = scene.numbers.growth
+    grown = {name: size - growth[-1]["now"][name] for name, size in now.items()} if growth else None
+    growth.append({"after": step, "now": now, "grown": grown, "freed_bytes": report["bytes_freed"]})
 
 
 def print_storage(scene: Scene) -> None:
@@ -40,14 +41,28 @@ def print_storage(scene: Scene) -> None:
     rows = [
         (
             entry["after"],
-            as_bytes(entry["data_folder_bytes"]),
-            as_bytes(entry["grown_bytes"]),
-            as_bytes(entry["blobs_grown_bytes"]),
+            as_bytes(entry["now"]["data_folder_bytes"]),
+            *(
+                as_bytes(entry["grown"][f"{part}_bytes"])
+                for part in ("data_folder", "owned", "unified", "catalog")
+            ),
         )
         for entry in scene.numbers.growth
-        if "grown_bytes" in entry
+        if entry["grown"]
     ]
-    scene.output.table(("measured after a sweep", "data folder", "grown by", "of it blobs"), rows)
+    headings = (
+        "measured after a sweep",
+        "data folder",
+        "grown by",
+        "triggers and prototypes",
+        "unified delta",
+        "catalog",
+    )
+    scene.output.table(headings, rows)
+    scene.output.say(
+        "The unified delta is one for all tasks: it fills up with the weights that tasks touch first, "
+        "and takes one checkpoint at the most."
+    )
     scene.output.say()
     draw_bars(scene, storage)
 

@@ -85,7 +85,7 @@ class Architecture:
         model.load_state_dict(dict(tensors), strict=True, assign=True)
         for name, parameter in model.named_parameters():
             if name in FROZEN:
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad = False
         return model
 
     def _check_tensors(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -1,10 +1,10 @@
 """Experts on demand: rebuilt from the pristine base, kept while there is room, never changed while in use."""
 
 import threading
-import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class ExpertPool:
             CorruptBlobError: Stored bytes are damaged.
         """
         if task is None:
-            with self._lease_base(base) as loaded:
+            with self._leased(base) as loaded:
                 yield loaded.expert
             return
         if manifest is None:
@@ -109,9 +109,9 @@ class ExpertPool:
     @contextmanager
     def lease_base(self, base: BaseRef) -> Iterator[Base]:
         """The base's own tensors, as the store wants them, in memory while the context lasts."""
-        with self._lease_base(base) as loaded:
-            assert loaded.base is not None  # noqa: S101  # only bases are made by _load_base
-            yield loaded.base
+        with self._leased(base) as loaded:
+            # Under a base's key stands what _load_base made.
+            yield cast("Base", loaded.base)
 
     def stats(self) -> CacheStats:
         """What is in memory."""
@@ -121,12 +121,8 @@ class ExpertPool:
         """Drop all that is not leased."""
         self._cache.clear()
 
-    @contextmanager
-    def _lease_base(self, base: BaseRef) -> Iterator[_Loaded]:
-        with self._cache.lease(
-            (base.architecture.digest, base.digest), lambda: self._load_base(base)
-        ) as loaded:
-            yield loaded
+    def _leased(self, base: BaseRef) -> AbstractContextManager[_Loaded]:
+        return self._cache.lease((base.architecture.digest, base.digest), lambda: self._load_base(base))
 
     def _load_base(self, ref: BaseRef) -> tuple[_Loaded, int]:
         # Weights outlive the request that loads them; made in its inference mode they would stay bound to it.
@@ -138,10 +134,7 @@ class ExpertPool:
 
     def _rebuild(self, ref: BaseRef, manifest: Manifest, task: str) -> tuple[_Loaded, int]:
         digest = manifest.expert_digest(task)
-        with self._lease_base(ref) as loaded, self._rebuilding, torch.inference_mode(mode=False):
-            base = loaded.base
-            if base is None:
-                raise RuntimeError(f"the pool holds {ref.digest} as an expert, not as a base")
+        with self.lease_base(ref) as base, self._rebuilding, torch.inference_mode(mode=False):
             spare = self._spare_buffer(base.flat)
             rebuilt = self.store.rebuild(base, manifest, task, out=spare)
             flat = rebuilt.flat.to(self.device)
@@ -149,19 +142,17 @@ class ExpertPool:
         return _Loaded(expert, flat), _size_bytes(flat)
 
     def _spare_buffer(self, like: Tensor) -> Tensor | None:
-        """The buffer of an expert that had to go, if nobody has kept that expert's model beyond its lease.
+        """The buffer of an expert that had to go, if nobody has kept any of its tensors beyond the lease.
 
         Rebuilding into memory that is already mapped takes a quarter of the time that fresh memory takes.
         """
         dropped = self._cache.make_room(_size_bytes(like))
-        spare = None
-        while dropped:
-            loaded = dropped.pop()
-            model, flat, is_base = weakref.ref(loaded.expert.model), loaded.flat, loaded.base is not None
-            del loaded
-            if model() is None and not is_base and flat.shape == like.shape and flat.device == like.device:
-                spare = flat
-        return spare
+        flats = [loaded.flat for loaded in dropped if loaded.base is None]
+        del dropped
+        for flat in flats:
+            if flat.shape == like.shape and flat.device == like.device and _is_the_only_view(flat):
+                return flat
+        return None
 
     def _expert(
         self, ref: BaseRef, base: Base, *, flat: Tensor, buffers: Mapping[str, Tensor], digest: str
@@ -177,6 +168,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def _is_the_only_view(tensor: Tensor) -> bool:
+    """Whether no other tensor or array shares the memory; the tensor and the storage asked here are two."""
+    num_users: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)  # noqa: SLF001
+    return num_users <= 2
 
 
 def _size_bytes(tensor: Tensor) -> int:

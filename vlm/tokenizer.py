@@ -36,6 +36,11 @@ class Tokenizer:
             tokens: Tensor = self._tokenizer(list(prompts))
         return tokens
 
+    @property
+    def cached_words(self) -> int:
+        """Words it remembers."""
+        return len(self._tokenizer.cache)
+
 
 @lru_cache(maxsize=8)
 def shared_tokenizer(*, context_length: int, clean: str = "lower", reduction_mask: str = "") -> Tokenizer:

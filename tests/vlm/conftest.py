@@ -52,10 +52,13 @@ class Learned:
         return torch.stack([self.picture(seed) for seed in range(num)])
 
 
-def learn(folder, config, tasks) -> Learned:
-    """A model of that architecture that has learned the tasks, in their order."""
+def learn(folder, config, tasks, *, blobs=None, alter=dict) -> Learned:
+    """A model of that architecture that has learned the tasks, in their order.
+
+    `alter` gets each fine-tuned state dict and gives the one to learn.
+    """
     architecture = resolve_architecture(config=config)
-    store = CheckpointStore(MemoryBlobs())
+    store = CheckpointStore(MemoryBlobs() if blobs is None else blobs)
     base_file = write_tiny_base(folder / "base.safetensors", config=config)
     saved = store.save_base(base_file, architecture.expected_tensors())
     base = store.load_base(saved.digest)
@@ -63,7 +66,7 @@ def learn(folder, config, tasks) -> Learned:
     theta0 = architecture.build(base_tensors)
     checkpoints, manifests, parent = {}, [], None
     for seed, (name, classes) in enumerate(tasks.items(), start=1):
-        checkpoints[name] = tiny_expert_tensors(base_tensors, seed=seed, scale=0.1)
+        checkpoints[name] = alter(tiny_expert_tensors(base_tensors, seed=seed, scale=0.1))
         prototypes = compute_prototypes(
             theta0, architecture.tokenizer(), classes=classes, templates=TEMPLATES
         )

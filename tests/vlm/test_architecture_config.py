@@ -29,6 +29,7 @@ def changed(path, value, config=TINY_CONFIG):
         ("vision_cfg.image_size", "large"),
         ("vision_cfg.image_size", [32, 32, 32]),
         ("vision_cfg.patch_size", 0),
+        ("vision_cfg.patch_size", 64),
         ("vision_cfg.patch_size", "eight"),
         ("text_cfg.context_length", 10**6),
         ("text_cfg.vocab_size", 1000),
@@ -100,6 +101,18 @@ def test_a_config_whose_towers_do_not_fit_is_refused_before_a_base_is_made_of_it
 def test_what_is_no_config_is_refused(config):
     with pytest.raises(UnknownArchitectureError):
         resolve_architecture(config=config)
+
+
+def test_more_patches_than_can_be_attended_to_are_refused():
+    config = changed("vision_cfg.image_size", 4096)
+    config["vision_cfg"]["patch_size"] = 8
+    with pytest.raises(UnknownArchitectureError, match="patches"):
+        resolve_architecture(config=config)
+
+
+def test_a_random_interpolation_means_what_open_clip_evaluates_with():
+    config = changed("preprocess_cfg", {"interpolation": "random"})
+    assert resolve_architecture(config=config).preprocessing().interpolation == "bicubic"
 
 
 def test_weights_of_a_hub_are_never_asked_for():

@@ -204,6 +204,8 @@ def test_more_classes_than_allowed_are_refused(pack):
     assert inspect_archive(pack(members), ArchiveLimits(max_classes=4)).num_images == 4
     with pytest.raises(InvalidArchiveError, match="4 classes, more than 3"):
         inspect_archive(pack(members), ArchiveLimits(max_classes=3))
+    with pytest.raises(InvalidArchiveError, match=r"'classes\.txt': more than 2 classes"):
+        inspect_archive(pack(TABLES), ArchiveLimits(max_classes=2))
 
 
 def test_an_old_tar_without_magic_is_read(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 
 import torch
+from sqlalchemy import text
 
 from catalog import Catalog, Settings
 from catalog.attempts import claim_job
@@ -131,6 +132,10 @@ class Installation:
         request = {"classes": list(classes), "templates": TEMPLATES}
         return self._submit("import", task, request, model=model, dataset=dataset, checkpoint=checkpoint)
 
+    def submit_other(self, kind):
+        """The id of a queued job of that kind."""
+        return self._submit(kind, "colours", {}, model="pets")
+
     def _submit(self, kind, task, request, *, model, **files):
         with self.catalog.transaction() as session:
             job = submit_job(session, self.queue, kind=kind, model=model, task=task, request=request, **files)
@@ -168,6 +173,11 @@ class Installation:
         """What a catalog function reads."""
         with self.catalog.snapshot() as session:
             return query(session, *args, **kwargs)
+
+    def execute(self, statement):
+        """Changes the database behind everybody's back."""
+        with self.catalog.transaction() as session:
+            session.execute(text(statement))
 
     def events(self, job_id, kind):
         """The bodies of the job's events of one kind."""

@@ -6,13 +6,13 @@ import os
 import pytest
 
 from catalog.datasets import find_dataset, keep_dataset
+from catalog.models import create_model
 from catalog.revisions import list_revisions, rollback_head
 from catalog.tasks import find_task, head_tasks
 from store.blobs import BlobWriter, FileBlobs
 from store.errors import BlobsUnavailableError
-from tests.worker.picturing import colour_members
 from vlm.prototypes import PrototypeSet
-from worker.jobs import publishing
+from worker.jobs import learning, publishing
 
 
 def prototypes_of(installation, task):
@@ -126,6 +126,19 @@ def test_images_that_are_kept_for_ever_stay(installation):
     assert dataset in installation.blobs()
 
 
+def test_a_data_set_that_its_user_deleted_after_the_job_published_does_not_fail_it(installation, monkeypatch):
+    dataset = installation.upload_dataset()
+    job_id = installation.submit_import("colours", installation.upload_checkpoint(), dataset=dataset)
+    real = learning.clean_up
+
+    def clean_up_after_deletion(*args, **kwargs):
+        installation.execute("DELETE FROM datasets")
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(learning, "clean_up", clean_up_after_deletion)
+    assert installation.learn(job_id)["revision"] == 1
+
+
 def test_images_that_are_gone_fail_the_job(installation):
     dataset = installation.upload_dataset()
     job_id = installation.submit_import("colours", installation.upload_checkpoint(), dataset=dataset)
@@ -182,7 +195,7 @@ def test_a_task_that_a_rollback_brought_back_is_not_learned_again(installation):
 class FullDisk(FileBlobs):
     """Blobs on a disk that has room for so many more bytes."""
 
-    room = 0
+    room = 1 << 40
 
     def writer(self):
         return FullDiskWriter(super().writer(), self)
@@ -210,20 +223,26 @@ class FullDiskWriter(BlobWriter):
         self.writer.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("room", [0, 3_000, 100_000, 6_500_000])
-def test_a_full_disk_fails_the_job_and_publishes_nothing(installation, room):
-    dataset = installation.upload_dataset(colour_members(num_each=4))
-    job_id = installation.submit_import("colours", installation.upload_checkpoint(), dataset=dataset)
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_disk_that_fills_up_fails_the_job_and_publishes_nothing(installation, share):
+    with installation.catalog.transaction() as session:
+        create_model(session, name="twin", base="tiny")
+    disk = installation.store.blobs = FullDisk(installation.settings.blobs_dir)
+    dataset, checkpoint = installation.upload_dataset(), installation.upload_checkpoint()
+    jobs = {
+        model: installation.submit_import("colours", checkpoint, dataset=dataset, model=model)
+        for model in ("twin", "pets")
+    }
+    room = disk.room
+    installation.learn(jobs["twin"])
     before = installation.blobs()
-    full = FullDisk(installation.settings.blobs_dir)
-    full.room = room
-    installation.store.blobs = full
-    job = installation.run(job_id)
+    disk.room = int(share * (room - disk.room))
+    job = installation.run(jobs["pets"])
     assert (job.state, job.error["title"]) == ("failed", "The disk is full")
     assert "condu sweep" in job.error["remedy"]
     assert installation.read(list_revisions, "pets") == []
     assert installation.scratch_files() == []
-    installation.store.blobs = FileBlobs(installation.settings.blobs_dir)
-    assert before <= installation.blobs()
-    again = installation.submit_import("colours", installation.find(job_id).checkpoint, dataset=dataset)
+    assert installation.blobs() >= before
+    disk.room = room
+    again = installation.submit_import("colours", checkpoint, dataset=dataset)
     assert installation.learn(again)["revision"] == 1

@@ -163,6 +163,34 @@ def test_a_diverging_run_fails_and_names_the_step_and_the_remedy(tmp_path):
     assert not spec.result.exists()
 
 
+def test_a_clipped_gradient_is_what_the_optimizer_sees(tmp_path, monkeypatch):
+    images = prepared(tmp_path)
+    seen = []
+    monkeypatch.setattr(
+        loop.AdamW,
+        "step",
+        lambda self: seen.append(
+            torch.stack([p.grad.norm() for group in self.param_groups for p in group["params"]]).norm().item()
+        ),
+    )
+    for clip in (None, 0.01):
+        run(training_spec(tmp_path, iterations=1, warmup_iterations=0, gradient_clip=clip), images)
+    assert seen[0] > 0.01
+    assert seen[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_text_tower_of_another_kind_is_not_cut_off(tmp_path):
+    tokens = torch.tensor([[1, 5, 9, 0, 0, 0]])
+
+    class Other(torch.nn.Module):
+        attn_mask = None
+
+        def encode_text(self, given):
+            return given.float()
+
+    assert torch.equal(prompts.encode_prompts(Other(), tokens), tokens.float())
+
+
 def test_a_state_is_saved_every_so_many_iterations(tmp_path, monkeypatch):
     images = prepared(tmp_path)
     saved = []

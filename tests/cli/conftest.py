@@ -18,7 +18,7 @@ from catalog import Settings
 from cli.client import Client
 from cli.main import app as condu
 from tests.api.learning import learn, write_fine_tuned
-from tests.tiny_clip import TINY_CONFIG, write_tiny_base
+from tests.tiny_clip import TINY_CONFIG, image_bytes, tiny_image, write_tiny_base
 
 torch.set_num_threads(2)
 
@@ -70,3 +70,37 @@ def run(service: Service, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a `condu` command line against the service."""
     monkeypatch.setenv("CONDU_URL", service.url)
     return lambda *words, **options: CliRunner().invoke(condu, [str(word) for word in words], **options)
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(image_bytes(tiny_image(1)))
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            (folder / name / f"{number}.png").write_bytes(image_bytes(tiny_image(number + 10 * len(name))))
+    return folder
+
+
+@pytest.fixture
+def model(service, request):
+    """A model of the test's own, which has learned nothing."""
+    name = f"m{abs(hash(request.node.name)) % 10**8}"
+    with Client(service.url) as client:
+        client.create_model(name, base="tiny")
+    return name
+
+
+@pytest.fixture
+def taught(service, model):
+    """A model of the test's own, which has learned `pets` and `digits`."""
+    for task in ("pets", "digits"):
+        learn(service.services, model, task, classes=("a", "b"), checkpoint=service.fine_tuned)
+    return model

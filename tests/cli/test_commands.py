@@ -1,8 +1,8 @@
 """The client commands against the real api."""
 
+import io
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -11,57 +11,11 @@ from safetensors import safe_open
 
 from catalog.jobs import find_job
 from cli.client import Client
+from cli.commands.asking import agree_to_remove
+from cli.errors import CommandFailedError
 from cli.exit_codes import ExitCode
-from cli.uploads import FolderBody
-from tests.api.learning import learn
-from tests.cli.hands import end, in_background, take_next_job, work
-from tests.tiny_clip import TINY_CONFIG, image_bytes, tiny_image
-
-FAILURE = {
-    "title": "The training diverged",
-    "detail": "The loss is nan.",
-    "remedy": "Lower the learning_rate.",
-}
-
-
-def document(result):
-    """The one JSON document on stdout of a command that succeeded."""
-    assert result.exit_code == ExitCode.OK, result.stderr
-    return json.loads(result.stdout)
-
-
-@pytest.fixture
-def image(tmp_path):
-    path = tmp_path / "image.png"
-    path.write_bytes(image_bytes(tiny_image(1)))
-    return path
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
-    for name in ("cat", "dog"):
-        (folder / name).mkdir(parents=True)
-        for number in range(3):
-            (folder / name / f"{number}.png").write_bytes(image_bytes(tiny_image(number + 10 * len(name))))
-    return folder
-
-
-@pytest.fixture
-def model(service, request):
-    """A model of the test's own, which has learned nothing."""
-    name = f"m{abs(hash(request.node.name)) % 10**8}"
-    with Client(service.url) as client:
-        client.create_model(name, base="tiny")
-    return name
-
-
-@pytest.fixture
-def taught(service, model):
-    """A model of the test's own, which has learned `pets` and `digits`."""
-    for task in ("pets", "digits"):
-        learn(service.services, model, task, classes=("a", "b"), checkpoint=service.fine_tuned)
-    return model
+from tests.cli.documents import document
+from tests.tiny_clip import TINY_CONFIG
 
 
 def test_a_base_is_uploaded_shown_and_removed(run, service, tmp_path):
@@ -100,6 +54,29 @@ def test_a_config_that_is_no_json_is_refused_before_anything_is_sent(run, servic
 
     assert result.exit_code == ExitCode.USAGE
     assert "is not JSON" in result.stderr
+
+
+def test_weights_that_no_hub_has_are_refused_by_the_service(run):
+    result = run("base", "add", "b", "--architecture", "ViT-B-32", "--pretrained", "no-such-tag")
+
+    assert result.exit_code == ExitCode.REFUSED
+    assert "no-such-tag" in result.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", None), ("n\n", ExitCode.FAILED)])
+def test_a_person_is_asked_before_something_is_removed(monkeypatch, typed, code):
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+
+    if code is None:
+        assert agree_to_remove("the model zoo", agreed=False) is None
+    else:
+        with pytest.raises(CommandFailedError, match="nothing was removed"):
+            agree_to_remove("the model zoo", agreed=False)
 
 
 def test_a_model_is_created_listed_and_removed(run):
@@ -189,74 +166,6 @@ def test_training_is_submitted_with_its_options_and_left_alone(run, service, mod
     assert request["training"]["betas"] == [0.8, 0.9]
     assert request["training"]["augment"] is False
     assert document(run("jobs", "cancel", job["id"], "--json"))["state"] == "cancelled"
-
-
-def test_a_watched_training_shows_its_progress_and_its_failure(run, service, model, pictures):
-    def worker():
-        job_id = take_next_job(service.services, model)
-        work(service.services, job_id, losses=[2.5, 1.25])
-        end(service.services, job_id, "failed", error=FAILURE)
-
-    working = in_background(worker)
-    result = run("task", "add", model, "pets", "--dataset", pictures)
-    working.result()
-
-    assert result.exit_code == ExitCode.FAILED
-    assert "unpacked 12 images" in result.stderr
-    assert "error: The training diverged" in result.stderr
-    assert "remedy: Lower the learning_rate." in result.stderr
-    assert "next: condu jobs show" in result.stderr
-
-
-def test_a_job_is_watched_to_its_success(run, service, model, pictures):
-    job = document(run("task", "add", model, "p", "--dataset", pictures, "--no-watch", "--json"))["job"]
-
-    def worker():
-        assert take_next_job(service.services, model) == job["id"]
-        work(service.services, job["id"], losses=[2.5, 1.25])
-        end(service.services, job["id"], "succeeded", result={"revision": 1})
-
-    working = in_background(worker)
-    watched = document(run("jobs", "watch", job["id"], "--json"))
-    working.result()
-
-    assert (watched["state"], watched["result"]) == ("succeeded", {"revision": 1})
-    assert "2/2 loss 1.250" in run("jobs", "list", "--model", model).stdout
-    assert "result: revision" in run("jobs", "show", job["id"]).stdout
-
-
-def test_interrupting_a_watch_ends_with_its_own_code_and_leaves_the_job_alone(run, service, model, pictures):
-    job = document(run("task", "add", model, "p", "--dataset", pictures, "--no-watch", "--json"))["job"]
-    words = [sys.executable, "-m", "cli.main", "jobs", "watch", job["id"]]
-    take_next_job(service.services, model)
-    work(service.services, job["id"], losses=[])
-
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stderr.readline() == "unpacked 12 images\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == ExitCode.INTERRUPTED
-
-    assert document(run("jobs", "show", job["id"], "--json"))["state"] == "running"
-    end(service.services, job["id"], "cancelled")
-
-
-def test_watching_goes_on_over_a_broken_stream(service, model, pictures):
-    """Events that were seen are not told again, because the stream is taken up after the last one."""
-    with Client(service.url) as client:
-        digest = client.upload_dataset(FolderBody.of(pictures)).digest
-        job = client.submit_task(model, "pets", dataset=digest)
-        assert take_next_job(service.services, model) == job.id
-        work(service.services, job.id, losses=[3.0])
-        events = client.watch_job(job.id)
-        seen = [next(events).kind for _ in range(3)]
-        events.close()
-        work(service.services, job.id, losses=[2.0])
-        end(service.services, job.id, "succeeded", result={})
-        again = [event.kind for event in client.watch_job(job.id)]
-
-    assert seen == ["state", "state", "log"]
-    assert again[-1] == "state"
-    assert again.count("progress") == 2
 
 
 def test_a_checkpoint_is_uploaded_as_a_task(run, service, model, tmp_path):

@@ -3,18 +3,31 @@
 import io
 import json
 import math
+import signal
+import subprocess
+import sys
 import tarfile
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from cli.answers import ImageAnswer
-from cli.errors import CommandFailedError
+from cli.client import Client
+from cli.errors import CommandFailedError, CommandUsageError, ProblemError
+from cli.exit_codes import ExitCode
+from cli.main import app
+from cli.output import Output
 from cli.quickstart.asking import Answered, accuracy_of
-from cli.quickstart.demo_files import read_demo, upcast_base
+from cli.quickstart.demo_files import Demo, DemoTask, read_demo, upcast_base
 from cli.quickstart.held_out import HeldOutImage, read_held_out
 from cli.quickstart.numbers import Numbers, storage_numbers
+from cli.quickstart.opening import create_model, make_room
 from cli.quickstart.plain_clip import agreement, lay_out, log_probabilities
+from cli.quickstart.plan import QuickstartPlan
+from cli.quickstart.scene import Scene
+from cli.quickstart.service import RunningService, stop
 from cli.quickstart.weighing import folder_bytes
 from tests.cli.test_output import STORAGE
 from tests.tiny_clip import TINY_CONFIG, image_bytes, tiny_image, tiny_tensors
@@ -32,6 +45,80 @@ def archive_of(path, names):
 def answered(label, *pairs):
     predictions = [{"label": name, "probability": share} for name, share in pairs]
     return Answered(HeldOutImage("x", b"", label), ImageAnswer.read({"predictions": predictions}))
+
+
+@pytest.fixture
+def scene(service, tmp_path):
+    """A scene on the live service, with nothing of the demo in it."""
+    with Client(service.url) as client:
+        client.create_model("demo", base="tiny")
+        task = DemoTask("pets", tmp_path / "pets.tar", ("cat", "dog"), ("a {}.",), 8, {"iterations": 50})
+        yield Scene(
+            plan=QuickstartPlan(data=service.folder),
+            demo=Demo(service.weights, {}, (task,), task),
+            held_out={},
+            service=RunningService(service.url, service.folder, tmp_path / "service.log"),
+            client=client,
+            output=Output(as_json=False),
+            scratch=tmp_path,
+            numbers=Numbers(),
+        )
+        if "demo" in {model.name for model in client.list_models()}:
+            client.remove_model("demo")
+
+
+def test_a_model_of_an_earlier_quickstart_is_kept_unless_asked_for_fresh(scene):
+    with pytest.raises(CommandUsageError, match="already holds a model named 'demo'") as caught:
+        make_room(scene)
+
+    assert caught.value.next_command == f"condu quickstart --data {scene.plan.data} --fresh"
+
+
+def test_fresh_removes_the_earlier_model_and_no_other(scene):
+    make_room(replace(scene, plan=replace(scene.plan, fresh=True)))
+
+    models = {model.name for model in scene.client.list_models()}
+    assert "demo" not in models
+    assert "animals" in models
+
+
+def test_a_model_made_meanwhile_is_told_with_the_way_out(scene):
+    with pytest.raises(ProblemError) as caught:
+        create_model(scene)
+
+    assert caught.value.next_command.endswith("--fresh")
+
+
+def test_training_follows_the_demo_unless_the_plan_shortens_it(scene):
+    task = replace(scene.trained[0], training={"iterations": 50, "warmup_iterations": 5, "seed": 7})
+    short = replace(scene, plan=replace(scene.plan, iterations=3))
+
+    assert scene.training_of(task) == task.training
+    assert short.training_of(task) == {"iterations": 3, "seed": 7}
+
+
+def test_a_numbers_file_that_cannot_be_written_is_said_before_hours_of_work(tmp_path):
+    words = ["quickstart", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "no" / "numbers.json")]
+
+    result = CliRunner().invoke(app, words)
+
+    assert result.exit_code == ExitCode.USAGE
+    assert "there is no folder for" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_service_that_does_not_stop_is_killed(monkeypatch):
+    monkeypatch.setattr("cli.quickstart.service.STOP_WITHIN_S", 0.2)
+    script = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+
+        assert stop(process) == -signal.SIGKILL
 
 
 def test_only_held_out_images_are_read_and_classes_take_turns(tmp_path):

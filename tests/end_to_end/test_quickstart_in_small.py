@@ -1,11 +1,9 @@
 """The quickstart's own story on the shipped base and images: fewer tasks, fewer steps, fewer questions."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from cli.errors import CommandUsageError
 from cli.output import Output
 from cli.quickstart.numbers import Numbers
 from cli.quickstart.plan import QuickstartPlan
@@ -67,10 +65,3 @@ def test_a_task_more_takes_a_bit_a_parameter(numbers):
     assert list(storage["trigger_bytes"]) == ["animal_shapes", "icons"]
     assert all(size <= bound for size in storage["trigger_bytes"].values())
     assert storage["total_bytes"] < storage["base_bytes"] + 2 * storage["full_checkpoint_bytes"]
-
-
-def test_a_data_folder_in_use_is_kept_unless_asked_for_fresh(numbers, plan):
-    with pytest.raises(CommandUsageError, match="already holds a model named 'demo'") as caught:
-        tell(replace(plan, json_file=None), Output(as_json=False))
-
-    assert "--fresh" in caught.value.next_command

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # PyTorch's own name for it
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vlm.prompts import fill
+from vlm.text_tower import encode_text
 from vlm.tokenizer import Tokenizer
 
 BATCH_SIZE = 64
@@ -19,13 +21,20 @@ Batch = tuple[Float[Tensor, "B 3 H W"], Int64[Tensor, " B"]]
 @torch.inference_mode()
 def image_features(model: nn.Module, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
     """The image tower's features."""
-    return _encoded(model, model.encode_image, images)
+    encoder: Any = model
+    parts = torch.split(images, BATCH_SIZE)
+    return torch.cat(
+        [encoder.encode_image(part.to(device_of(model)), normalize=True).float() for part in parts]
+    )
 
 
 @torch.inference_mode()
 def text_features(model: nn.Module, tokens: Int64[Tensor, "N L"]) -> Float[Tensor, "N D"]:
     """The text tower's features."""
-    return _encoded(model, model.encode_text, tokens)
+    parts = torch.split(tokens, BATCH_SIZE)
+    return torch.cat(
+        [F.normalize(encode_text(model, part.to(device_of(model))), dim=-1).float() for part in parts]
+    )
 
 
 @torch.inference_mode()
@@ -68,10 +77,3 @@ def batched(examples: Iterable[tuple[Tensor, int]], *, batch_size: int = BATCH_S
             pictures, numbers = [], []
     if pictures:
         yield torch.stack(pictures), torch.tensor(numbers)
-
-
-def _encoded(model: nn.Module, encode: Any, inputs: Tensor) -> Tensor:
-    device = device_of(model)
-    return torch.cat(
-        [encode(part.to(device), normalize=True).float() for part in torch.split(inputs, BATCH_SIZE)]
-    )

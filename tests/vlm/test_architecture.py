@@ -110,7 +110,7 @@ def test_parameters_buffers_and_fixed_entries_are_told_apart():
     assert "attn_mask" not in kinds
 
 
-def test_building_copies_nothing():
+def test_building_a_model_copies_nothing():
     tensors = tiny_tensors(config=TINY_BATCHNORM_CONFIG)
     model = resolve_architecture(config=TINY_BATCHNORM_CONFIG).build(tensors)
     state = model.state_dict()
@@ -192,6 +192,8 @@ def test_a_model_built_inside_inference_mode_can_still_be_trained():
     model = architecture.build(tiny_tensors(config=config))
     model.encode_image(torch.randn(1, 3, 32, 32)).sum().backward()
     model.encode_text(architecture.tokenizer()(["a cat"])).sum().backward()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None for parameter in trained)
 
 
 def test_no_architecture_needs_the_network(monkeypatch):

@@ -85,15 +85,16 @@ def test_threads_that_ask_for_one_missing_value_make_it_once():
 def test_different_values_are_made_at_the_same_time():
     cache, meeting = LeasedCache(max_bytes=100), threading.Barrier(2, timeout=20)
 
-    def make():
+    def make(wanted):
         meeting.wait()  # only passes when both are being made
-        return None, 10
+        return wanted, 10
+
+    def ask(wanted):
+        with cache.lease(wanted, lambda: make(wanted)) as value:
+            return value
 
     with ThreadPoolExecutor(2) as threads:
-        for future in [
-            threads.submit(lambda name=name: cache.lease(name, make).__enter__()) for name in "ab"
-        ]:
-            future.result()
+        assert list(threads.map(ask, "ab")) == ["a", "b"]
 
 
 def test_an_error_reaches_all_who_wait_and_the_next_one_tries_again():

@@ -78,7 +78,40 @@ def test_logits_are_the_scaled_cosine_plus_the_bias_where_there_is_one(learned):
         tokens = architecture.tokenizer()(["a cat", "a dog"])
         with torch.inference_mode():
             theirs, _ = model.get_logits(images, tokens)
-        assert torch.equal(logits(model, image_features(model, images), text_features(model, tokens)), theirs)
+            words = model.encode_text(tokens, normalize=True)
+        assert torch.equal(logits(model, image_features(model, images), words), theirs)
+        found = logits(model, image_features(model, images), text_features(model, tokens))
+        torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"no_causal_mask": True},
+        {"pool_type": "last"},
+        {"proj_bias": True},
+        {"proj_type": "none"},
+        {"custom_text": True},
+    ],
+)
+def test_positions_after_the_prompts_are_cut_off_only_where_they_cannot_matter(change):
+    config = {**TINY_CONFIG, "custom_text": change.get("custom_text", False)}
+    config["text_cfg"] = {
+        **TINY_CONFIG["text_cfg"],
+        **{k: v for k, v in change.items() if k != "custom_text"},
+    }
+    architecture = resolve_architecture(config=config)
+    model = architecture.build(tiny_tensors(config=config))
+    lengths = []
+    tower = model.text if config["custom_text"] else model
+    tower.transformer.register_forward_pre_hook(lambda _module, inputs: lengths.append(inputs[0].shape[1]))
+    tokens = architecture.tokenizer()(["a cat", "a photo of an otter"])
+    found = text_features(model, tokens)
+    with torch.inference_mode():
+        torch.testing.assert_close(found, model.encode_text(tokens, normalize=True), rtol=1e-4, atol=1e-5)
+    can_be_cut = not change.keys() & {"no_causal_mask", "pool_type", "custom_text"}
+    assert (lengths[0] < tokens.shape[1]) == can_be_cut
 
 
 def test_examples_are_put_in_batches_in_their_order():

@@ -104,7 +104,7 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped():
     assert [pixel(decoded, x) for x in range(4)] == [(0,) * 3, (1,) * 3, (128,) * 3, (255,) * 3]
 
 
-def test_cmyk_becomes_rgb():
+def test_a_cmyk_jpeg_becomes_rgb():
     decoded = decode_image(image_bytes(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))
     red, green, blue = pixel(decoded, 8, 8)
     assert red > 200

@@ -67,7 +67,7 @@ def test_a_large_jpeg_is_decoded_reduced_and_looks_the_same():
     assert (PLAIN.load(content) - exact.load(content)).abs().mean() < 0.03
 
 
-def test_it_survives_json():
+def test_a_preprocessing_survives_json():
     exotic = Preprocessing((32, 48), MEAN, STD, "bilinear", "longest", fill_color=7, jpeg_draft=0)
     assert Preprocessing.from_dict(json.loads(json.dumps(exotic.to_dict()))) == exotic
 

@@ -55,7 +55,7 @@ def test_how_images_are_batched_does_not_matter(learned, theta0):
     torch.testing.assert_close(whole.vectors, pieces.vectors)
 
 
-def test_progress_counts_images(learned, theta0):
+def test_progress_counts_the_images_done(learned, theta0):
     seen = []
     images, numbers = learned.pictures(3), torch.tensor([0, 1, 2])
     prototypes(learned, theta0, [(images, numbers), (images[:1], numbers[:1])], on_progress=seen.append)

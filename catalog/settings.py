@@ -32,8 +32,9 @@ class Settings(BaseSettings):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one.")
     num_threads: Count | None = Field(None, description="CPU threads of torch; without it torch decides.")
+    # The base and the four experts of an answer without a task, at the size of a ViT-B.
     expert_cache_bytes: Bytes = Field(
-        2 * GIBIBYTE, description="Bytes of reconstructed experts kept in memory."
+        4 * GIBIBYTE, description="Bytes of reconstructed experts kept in memory."
     )
     class_weight_cache_bytes: Bytes = Field(
         256 * MEBIBYTE, description="Bytes of class weights kept in memory."

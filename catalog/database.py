@@ -84,9 +84,32 @@ def _alembic_config(url: str) -> Iterator[Config]:
 
 
 def upgrade_schema(url: str, revision: str = "head") -> None:
-    """Brings our tables to the newest schema (or to one named schema revision), creating them if need be."""
+    """Brings our tables to the newest schema (or to one named schema revision), creating them if need be.
+
+    Raises:
+        OutdatedSchemaError: a newer version of condu has migrated the database.
+    """
     with _alembic_config(url) as config:
+        _refuse_newer(url, ScriptDirectory.from_config(config))
         command.upgrade(config, revision)
+
+
+def _refuse_newer(url: str, known: ScriptDirectory) -> None:
+    engine = open_engine(url)
+    try:
+        found = _schema_of(engine)
+    finally:
+        engine.dispose()
+    if found is not None and found not in {script.revision for script in known.walk_revisions()}:
+        raise OutdatedSchemaError(
+            f"the catalog {make_url(url).render_as_string()} is at schema {found}, which this version of condu "
+            "does not know: a newer version has migrated it; upgrade condu, or restore the backup from before"
+        )
+
+
+def _schema_of(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def downgrade_schema(url: str, revision: str) -> None:
@@ -103,8 +126,7 @@ def check_schema(engine: Engine) -> None:
     """
     with _alembic_config(str(engine.url)) as config:
         newest = ScriptDirectory.from_config(config).get_current_head()
-    with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+    found = _schema_of(engine)
     if found != newest:
         raise OutdatedSchemaError(
             f"the catalog {engine.url.render_as_string()} is at schema {found or 'none'}, this version of "

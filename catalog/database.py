@@ -103,7 +103,7 @@ def _refuse_newer(url: str, known: ScriptDirectory) -> None:
     if found is not None and found not in {script.revision for script in known.walk_revisions()}:
         raise OutdatedSchemaError(
             f"the catalog {make_url(url).render_as_string()} is at schema {found}, which this version of "
-            "condu does not know: a newer one has migrated it; upgrade condu, or restore the backup from before"
+            "condu does not know: a newer one has migrated it; upgrade condu, or restore an earlier backup"
         )
 
 

@@ -155,5 +155,5 @@ def test_a_database_that_a_newer_version_migrated_is_refused_with_the_remedy(tmp
     with sqlite3.connect(tmp_path / "newer.sqlite") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
     connection.close()
-    with pytest.raises(OutdatedSchemaError, match="upgrade condu, or restore the backup"):
+    with pytest.raises(OutdatedSchemaError, match="upgrade condu, or restore an earlier backup"):
         upgrade_schema(url)

@@ -34,7 +34,7 @@ def record_blobs(session: Session, blobs: Sequence[NewBlob]) -> None:
 
 
 def forget_blobs(session: Session, digests: Iterable[str]) -> None:
-    """Drops the rows of blobs that the sweeper removed."""
+    """Drops the rows of blobs that were removed."""
     waiting = sorted(set(digests))
     while waiting:
         batch, waiting = waiting[:_PARAMETERS_A_STATEMENT], waiting[_PARAMETERS_A_STATEMENT:]

@@ -34,7 +34,7 @@ def get_stats(services: Installed) -> StatsAnswer:
             models=len(models),
             tasks=sum(len(head_tasks(session, model.name)) for model in models),
             revisions=sum(revision.expired_at is None for revision in revisions),
-            datasets=len(list_datasets(session)),
+            datasets=sum(dataset.released_at is None for dataset in list_datasets(session)),
             jobs=count_jobs(session),
             workers=[worker_answer(worker) for worker in list_workers(session)],
             blobs=len(sizes),

@@ -77,6 +77,8 @@ def show_job(output: Output, job: JobAnswer) -> None:
 
 def progress_of(job: JobAnswer) -> str:
     """How far a job is, in one line."""
+    if job.state == "succeeded":
+        return ""
     progress = job.progress or {}
     steps = f"{progress.get('step')}/{progress['steps']}" if progress.get("steps") else ""
     return " ".join(part for part in (steps, job_words(progress, with_eta=not job.ended)) if part)

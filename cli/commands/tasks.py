@@ -239,7 +239,11 @@ def show_task(output: Output, task: TaskAnswer) -> None:
         ("L1 norm", None if task.l1_norm is None else f"{task.l1_norm:.6g}"),
     ]
     rows += [(f"accuracy: {kind}", as_percent(value)) for kind, value in number_items(task.accuracy)]
-    rows += [(f"fidelity: {name}", f"{value:.6g}") for name, value in number_items(task.fidelity)]
+    reference = (task.fidelity or {}).get("reference")
+    rows += [
+        (f"fidelity: {name} to the {reference}", f"{value:.6g}")
+        for name, value in number_items(task.fidelity)
+    ]
     output.table(("task", task.name), rows)
 
 

@@ -149,7 +149,7 @@ def test_tasks_are_listed_and_shown_with_their_accuracies(run):
     assert document(run("task", "show", "animals", "digits", "--json"))["revision_learned"] == 2
     shown = run("task", "show", "animals", "pets").stdout
     assert "accuracy: individual" in shown
-    assert "fidelity: cosine" in shown
+    assert "fidelity: cosine to the " in shown
 
 
 def test_training_is_submitted_with_its_options_and_left_alone(run, service, model, pictures):

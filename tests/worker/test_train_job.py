@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
+from catalog.blobs import blob_bytes
 from catalog.datasets import find_dataset
 from catalog.jobs import cancel_job
 from catalog.models import find_model
@@ -90,6 +91,7 @@ def test_nothing_is_left_but_what_the_revision_names(trained):
     weights = trained.store.load_base(manifest.base).manifest.weights
     assert trained.blobs() == manifest.named_blobs() | {weights, revision.manifest}
     assert trained.read(find_dataset, trained.dataset).released_at is not None
+    assert "dataset" not in trained.read(blob_bytes)
     assert trained.scratch_files() == []
 
 

@@ -1,6 +1,7 @@
 """What a job leaves behind once its revision is published: nothing, unless it says keep."""
 
 from catalog import Session
+from catalog.blobs import forget_blobs
 from catalog.datasets import find_dataset, keep_dataset, release_dataset
 from catalog.errors import NoSuchRowError
 from catalog.uploads import is_upload_free
@@ -15,8 +16,11 @@ def clean_up(work: Assignment, *, is_kept: bool) -> None:
     """
     with work.context.catalog.transaction() as session:
         goners = _released(session, work, is_kept=is_kept)
-    for digest in goners:
-        work.bench.store.blobs.delete(digest, unless_younger_than_s=work.bench.just_written_s)
+    blobs, spare_s = work.bench.store.blobs, work.bench.just_written_s
+    deleted = [digest for digest in goners if blobs.delete(digest, unless_younger_than_s=spare_s)]
+    if deleted:
+        with work.context.catalog.transaction() as session:
+            forget_blobs(session, deleted)
     work.bench.discard_scratch(work.job.job_id)
 
 

@@ -6,10 +6,8 @@ from jaxtyping import UInt8
 
 from store.errors import CorruptBlobError, UnsupportedFormatError
 
-DENSE_LEVEL = 3
+_LEVEL = 3
 """Finds all there is in masks and in planes of exponents; higher levels add nothing but time."""
-ZEROS_LEVEL = -1
-"""Finds runs of equal bytes and nothing finer, several times faster."""
 _LEAST_GAIN = 0.03
 
 Bytes = UInt8[np.ndarray, " bytes"]
@@ -18,8 +16,8 @@ Bytes = UInt8[np.ndarray, " bytes"]
 class ChunkEncoder:
     """Chooses the codec of each chunk; one for a thread."""
 
-    def __init__(self, level: int = DENSE_LEVEL) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
+    def __init__(self) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
 
     def encode(self, content: Bytes) -> tuple[str, bytes | memoryview]:
         """The codec chosen and the payload."""

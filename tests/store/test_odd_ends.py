@@ -135,7 +135,7 @@ def test_a_chunk_of_another_length_than_its_place_is_damage():
     with pytest.raises(CorruptBlobError, match="100 bytes"):
         MaskReader(artefact(blobs, "mask", mask, [("raw", b"short")])).chunk(0)
     unified = {"layout": "l", "element_count": 800, "dtype": "float32", "chunk_elements": 2**20}
-    with pytest.raises(CorruptBlobError, match="plane 0 of chunk 0"):
+    with pytest.raises(CorruptBlobError, match="part 0 of chunk 0"):
         FloatReader(artefact(blobs, "unified", unified, [("raw", b"shrt")])).chunk(0)
 
 

@@ -194,11 +194,12 @@ class _Clock:
         self._loss = math.nan
 
     def is_time_to_report(self, done: int, loss: float) -> bool:
-        """Whether it is: every half second, and at the end."""
+        """Whether it is: at the first step, every half second, and at the end."""
         self._done = done
         self._losses.append(loss)
         moment = time.monotonic()
-        if moment - self._reported < REPORT_EVERY_S and done < self._spec.options.iterations:
+        is_first_or_last = done in {self._first + 1, self._spec.options.iterations}
+        if moment - self._reported < REPORT_EVERY_S and not is_first_or_last:
             return False
         self._reported = moment
         return True

@@ -1,0 +1,1 @@
+"""Benchmarks: the store against its peers, in one run on one machine."""

@@ -15,8 +15,8 @@ from store.bases import Base, SavedBase, check_header, load_base, read_delta, sa
 from store.bits import PackedBits
 from store.blobs import Blobs
 from store.blobs.contract import BlobWriter
-from store.codecs.bits import MaskReader, MaskWriter
-from store.codecs.floats import FloatWriter, round_to
+from store.codecs.bits import MaskReader, MaskWriter, encode_mask
+from store.codecs.floats import FloatWriter, encode_floats, round_to
 from store.errors import CorruptBlobError, InvalidUploadError
 from store.experts import ExpertFile, ExpertReader, Rebuilt, open_mask, open_unified
 from store.fusion import Fold, FoldedTask, OldTask, TensorWeights, fusion_kind
@@ -269,9 +269,9 @@ class CheckpointStore:
                     unified=np.zeros_like(chunk) if unified is None else unified.chunk(index),
                     delta=chunk,
                     read_mask=partial(_read_chunk, readers, index),
-                    write_mask=lambda task, bits: masks[task].add(bits),
+                    write_mask=lambda task, bits: masks[task].add(*encode_mask(bits)),
                 )
-                floats.add(folded)
+                floats.add(encode_floats(folded, options.unified_dtype))
                 if on_progress:
                     on_progress(index + 1, len(starts))
             floats.finish()

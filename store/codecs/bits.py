@@ -1,11 +1,19 @@
 """Masks as bytes: one bit a parameter, in the bit order of store/bits.py. Exact."""
 
+import numpy as np
+
 from store.bits import PackedBits
-from store.codecs.coding import ChunkDecoder, ChunkEncoder
+from store.codecs.coding import Part, decode, encode
 from store.codecs.container import ArtefactReader, ArtefactWriter, Sink, Source
 from store.parameters import CHUNK_ELEMENTS
 
 KIND = "mask"
+
+
+def encode_mask(packed: PackedBits) -> Part:
+    """The codec and the payload, which owns its bytes, of a chunk's packed bits; may be called by threads."""
+    codec, payload = encode(packed)
+    return codec, bytes(payload)
 
 
 class MaskWriter:
@@ -19,11 +27,10 @@ class MaskWriter:
             "chunk_elements": CHUNK_ELEMENTS,
         }
         self._writer = ArtefactWriter(sink, kind=KIND, header=header)
-        self._encoder = ChunkEncoder()
 
-    def add(self, packed: PackedBits) -> None:
-        """Append the next chunk."""
-        self._writer.add(*self._encoder.encode(packed))
+    def add(self, codec: str, payload: bytes | memoryview) -> None:
+        """Append the next chunk, as `encode_mask` coded it."""
+        self._writer.add(codec, payload)
 
     def finish(self) -> None:
         """Write the index."""
@@ -31,26 +38,27 @@ class MaskWriter:
 
 
 class MaskReader:
-    """Decodes the chunks of a mask artefact, in any order."""
+    """Decodes the chunks of a mask artefact, in any order and from several threads."""
 
     def __init__(self, source: Source) -> None:
         self._reader = ArtefactReader(source, kind=KIND)
         self._name = source.name
         self.layout = str(self._reader.header["layout"])
         self.num_bits = int(self._reader.header["bit_count"])
-        self._decoder = ChunkDecoder()
 
     @property
     def num_chunks(self) -> int:
         """Chunks in the artefact."""
         return len(self._reader.chunks)
 
-    def chunk(self, index: int) -> PackedBits:
-        """The packed bits of a chunk."""
+    def chunk(self, index: int, out: PackedBits | None = None) -> PackedBits:
+        """The packed bits of a chunk, in `out` (of exactly its bytes) where that is given."""
         num_bits = min(CHUNK_ELEMENTS, self.num_bits - index * CHUNK_ELEMENTS)
-        return self._decoder.decode(
+        packed = np.empty(-(-num_bits // 8), dtype=np.uint8) if out is None else out
+        decode(
             self._reader.chunks[index].codec,
             self._reader.payload(index),
-            size_bytes=-(-num_bits // 8),
+            out=packed,
             what=f"chunk {index} of mask {self._name}",
         )
+        return packed

@@ -1,41 +1,62 @@
-"""A flat float buffer as bytes, in float32 (exact) or bfloat16 (nearest even, relative error at most 2**-8).
+"""A flat float buffer as bytes: a bit for each value, set where it is not zero, then those that are not.
 
-Each chunk is stored in three parts: a bit for each value, set where it is not zero (entries that no task ever
-changed cost next to nothing); of the values that are not, all bytes but the last, in planes, as they are; and
-their last bytes, signs and exponents, which compress well. The lower bytes are never coded: a fresh delta, a
-difference of floats, has zeros in its lowest bits, but they fill up as soon as a fusion rescales it. Coding
-them would make the first task look cheap and charge it to those after it.
+Entries that no task ever changed cost next to nothing. How the others are stored is the dtype's business:
+float32 is exact, and the rest keep signs and never make a zero, so that no mask bit is lost in storing.
 """
 
-import numpy as np
-from jaxtyping import Float32, UInt16
+from dataclasses import dataclass
 
-from store.bits import pack_bits, unpack_bits
-from store.codecs.coding import Bytes, ChunkDecoder, ChunkEncoder
+import numpy as np
+from jaxtyping import Float32
+
+from store.bits import count_bits, pack_bits
+from store.codecs import planes
+from store.codecs.coding import Bytes, Part, decode, encode
 from store.codecs.container import ArtefactReader, ArtefactWriter, Sink, Source
+from store.codecs.forms import Form
+from store.codecs.kernels import leave_out_zeros, put_back_zeros
 from store.errors import UnsupportedFormatError
 from store.parameters import CHUNK_ELEMENTS
 
 KIND = "unified"
-PARTS = 3
-ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+_FORMS: dict[str, Form] = {"float32": planes.Float32(), "bfloat16": planes.BFloat16()}
+DTYPES = tuple(_FORMS)
 
 Chunk = Float32[np.ndarray, " elements"]
 
 
+@dataclass(frozen=True)
+class EncodedFloats:
+    """A coded chunk.
+
+    Attributes:
+        parts: The coded pieces; they own their bytes.
+        values: What reading gives back; the input itself where the dtype is exact.
+    """
+
+    parts: tuple[Part, ...]
+    values: Chunk
+
+
+def encode_floats(values: Chunk, dtype: str) -> EncodedFloats:
+    """The chunk as it is stored in `dtype`; may be called from several threads.
+
+    A value that is not zero never becomes zero and keeps its sign; a zero of either sign is read as 0.
+    """
+    present = pack_bits(values != 0)
+    kept = np.empty(count_bits(present) + 1, dtype=np.uint32)
+    leave_out_zeros(values.view(np.uint32), kept)
+    pieces = _FORMS[dtype].encode(kept[:-1])
+    if dtype != "float32":
+        stored = np.empty_like(values)
+        put_back_zeros(kept, present, stored.view(np.uint32))
+        values = stored
+    return EncodedFloats((encode(present), *pieces), values)
+
+
 def round_to(values: Chunk, dtype: str) -> Chunk:
-    """The float32 values that reading will give back after storing these in `dtype`."""
-    return values if dtype == "float32" else _from_bfloat16(_to_bfloat16(values))
-
-
-def _to_bfloat16(values: Chunk) -> UInt16[np.ndarray, " elements"]:
-    """The upper halves of finite float32 values, rounded to nearest, ties to even."""
-    bits = values.view(np.uint32)
-    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-
-
-def _from_bfloat16(halves: UInt16[np.ndarray, " elements"]) -> Chunk:
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+    """The float32 values that reading gives back after storing these in `dtype`."""
+    return encode_floats(values, dtype).values
 
 
 class FloatWriter:
@@ -49,17 +70,11 @@ class FloatWriter:
             "chunk_elements": CHUNK_ELEMENTS,
         }
         self._writer = ArtefactWriter(sink, kind=KIND, header=header)
-        self._encoder = ChunkEncoder()
-        self._dtype = dtype
 
-    def add(self, values: Chunk) -> None:
-        """Append the next chunk; values must be exact in the stored dtype (see `round_to`)."""
-        stored = values if self._dtype == "float32" else _to_bfloat16(values)
-        present = values != 0
-        planes = np.ascontiguousarray(stored[present].view(np.uint8).reshape(-1, ITEM_BYTES[self._dtype]).T)
-        self._writer.add(*self._encoder.encode(pack_bits(present)))
-        self._writer.add("raw", planes[:-1].reshape(-1).data)
-        self._writer.add(*self._encoder.encode(planes[-1]))
+    def add(self, encoded: EncodedFloats) -> None:
+        """Append the next chunk, as `encode_floats` coded it in the artefact's dtype."""
+        for codec, payload in encoded.parts:
+            self._writer.add(codec, payload)
 
     def finish(self) -> None:
         """Write the index."""
@@ -67,45 +82,50 @@ class FloatWriter:
 
 
 class FloatReader:
-    """Decodes the chunks of a float artefact, in any order."""
+    """Decodes the chunks of a float artefact, in any order and from several threads."""
 
     def __init__(self, source: Source) -> None:
         self._reader = ArtefactReader(source, kind=KIND)
-        self._decoder = ChunkDecoder()
         self._name = source.name
         self.layout = str(self._reader.header["layout"])
         self.num_elements = int(self._reader.header["element_count"])
-        self._dtype = str(self._reader.header["dtype"])
-        if self._dtype not in ITEM_BYTES:
+        self.dtype = str(self._reader.header["dtype"])
+        if self.dtype not in _FORMS:
             raise UnsupportedFormatError(
-                f"unified delta {source.name} is stored as {self._dtype!r}; upgrade condu to read it"
+                f"unified delta {source.name} is stored as {self.dtype!r}; upgrade condu to read it"
             )
+        self._form = _FORMS[self.dtype]
+        self._parts_per_chunk = 1 + len(self._form.piece_sizes(0))
 
-    def chunk(self, index: int) -> Chunk:
-        """A chunk as float32."""
+    @property
+    def num_chunks(self) -> int:
+        """Chunks in the artefact."""
+        return len(self._reader.chunks) // self._parts_per_chunk
+
+    def chunk(self, index: int, out: Chunk | None = None) -> Chunk:
+        """A chunk as float32, in `out` (of exactly its elements) where that is given."""
         size = min(CHUNK_ELEMENTS, self.num_elements - index * CHUNK_ELEMENTS)
-        present = unpack_bits(self._part(index, 0, size_bytes=-(-size // 8)), size)
-        count = int(np.count_nonzero(present))
-        item_bytes = ITEM_BYTES[self._dtype]
-        stored = np.empty((count, item_bytes), dtype=np.uint8)
-        stored[:, :-1] = (
-            self._part(index, 1, size_bytes=count * (item_bytes - 1)).reshape(item_bytes - 1, count).T
-        )
-        stored[:, -1] = self._part(index, 2, size_bytes=count)
-        flat = stored.reshape(-1)
-        is_float32 = self._dtype == "float32"
-        values = flat.view(np.float32) if is_float32 else _from_bfloat16(flat.view(np.uint16))
+        values = np.empty(size, dtype=np.float32) if out is None else out
+        present = self._part(index, 0, size_bytes=-(-size // 8))
+        count = count_bits(present)
+        sizes = self._form.piece_sizes(count)
+        pieces = tuple(self._part(index, i, size_bytes=n) for i, n in enumerate(sizes, start=1))
+        bits = values.view(np.uint32)
         if count == size:
-            return values
-        chunk = np.zeros(size, dtype=np.float32)
-        chunk[present] = values
-        return chunk
+            self._form.decode(pieces, bits)
+        else:
+            kept = np.empty(count, dtype=np.uint32)
+            self._form.decode(pieces, kept)
+            put_back_zeros(kept, present, bits)
+        return values
 
     def _part(self, index: int, part: int, *, size_bytes: int) -> Bytes:
-        entry = index * PARTS + part
-        return self._decoder.decode(
+        entry = index * self._parts_per_chunk + part
+        content = np.empty(size_bytes, dtype=np.uint8)
+        decode(
             self._reader.chunks[entry].codec,
             self._reader.payload(entry),
-            size_bytes=size_bytes,
+            out=content,
             what=f"part {part} of chunk {index} of unified delta {self._name}",
         )
+        return content

@@ -16,7 +16,7 @@ import zstandard
 
 from store.blobs import FileBlobs, MemoryBlobs, StoredBlob
 from store.checkpoints import CheckpointStore, NewTask
-from store.codecs.bits import MaskReader, MaskWriter
+from store.codecs.bits import MaskReader, MaskWriter, encode_mask
 from store.codecs.container import MAGIC, ArtefactWriter
 from store.codecs.floats import FloatReader
 from store.errors import (
@@ -178,7 +178,7 @@ def test_a_mask_of_another_length_than_the_space_is_refused(store, base, tmp_pat
     outcome = learn(store, base, tmp_path, name="a")
     with store.blobs.writer() as sink:
         writer = MaskWriter(sink, layout=base.space.digest, num_bits=8)
-        writer.add(np.ones(1, dtype=np.uint8))
+        writer.add(*encode_mask(np.ones(1, dtype=np.uint8)))
         writer.finish()
         short = sink.commit().digest
     manifest = replace(outcome.manifest, tasks=(replace(outcome.manifest.tasks[0], mask=short),))

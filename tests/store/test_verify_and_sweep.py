@@ -9,7 +9,7 @@ import pytest
 from store.bits import pack_bits
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
-from store.codecs.bits import MaskWriter
+from store.codecs.bits import MaskWriter, encode_mask
 from store.errors import CorruptBlobError, NotFoundError, UnsupportedFormatError
 from store.sweep import Roots, sweep
 from store.verify import verify
@@ -106,7 +106,7 @@ def test_a_mask_bit_that_went_from_zero_to_one_is_found(store, base, tmp_path):
     outcome = learn_all(store, base, tmp_path, ["a", "b"])
     with store.blobs.writer() as writer:
         mask = MaskWriter(writer, layout=base.space.digest, num_bits=base.space.flat_size)
-        mask.add(pack_bits(np.ones(base.space.flat_size, dtype=bool)))
+        mask.add(*encode_mask(pack_bits(np.ones(base.space.flat_size, dtype=bool))))
         mask.finish()
         forged = writer.commit().digest
     first, second = outcome.manifest.tasks
@@ -130,7 +130,7 @@ def test_an_artefact_of_another_layout_is_refused(store, base, tmp_path):
     outcome = learn(store, base, tmp_path, name="a")
     with store.blobs.writer() as writer:
         mask = MaskWriter(writer, layout="f" * 64, num_bits=base.space.flat_size)
-        mask.add(pack_bits(np.ones(base.space.flat_size, dtype=bool)))
+        mask.add(*encode_mask(pack_bits(np.ones(base.space.flat_size, dtype=bool))))
         mask.finish()
         foreign = writer.commit().digest
     manifest = replace(outcome.manifest, tasks=(replace(outcome.manifest.tasks[0], mask=foreign),))

@@ -11,22 +11,26 @@ decoded.
 """
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import xxhash
 
+from store.codecs.framing import (
+    FORMAT_VERSION,
+    MAGIC,
+    PROLOGUE,
+    Source,
+    padding,
+    prologue,
+    read_index,
+    read_prologue,
+    tail,
+)
 from store.errors import CorruptBlobError, UnsupportedFormatError
 
-MAGIC = b"\x93CONDU\r\n"
-FORMAT_VERSION = 1
-ALIGNMENT_BYTES = 64
-
-_PROLOGUE = struct.Struct("<8sI12s40x")
-_TRAILER = struct.Struct("<QQ8s")
-_MAX_INDEX_BYTES = 64 * 2**20
+__all__ = ["MAGIC", "ArtefactReader", "ArtefactWriter", "ChunkEntry", "Sink", "Source"]
 
 
 @runtime_checkable
@@ -54,38 +58,23 @@ class ArtefactWriter:
         self._sink = sink
         self._header = dict(header) | {"kind": kind}
         self._chunks: list[list[object]] = []
-        sink.write(_PROLOGUE.pack(MAGIC, FORMAT_VERSION, kind.encode()))
-        self._position = _PROLOGUE.size
+        sink.write(prologue(kind))
+        self._position = PROLOGUE.size
 
     def add(self, codec: str, payload: bytes | memoryview) -> None:
         """Append a chunk's coded bytes."""
         length = len(payload)
         self._chunks.append([codec, self._position, length, xxhash.xxh3_64_hexdigest(payload)])
-        padding = -length % ALIGNMENT_BYTES
+        zeros = padding(length)
         if length:
             self._sink.write(payload)
-        if padding:
-            self._sink.write(bytes(padding))
-        self._position += length + padding
+        if zeros:
+            self._sink.write(zeros)
+        self._position += length + len(zeros)
 
     def finish(self) -> None:
         """Write the index and the trailer."""
-        index = json.dumps(
-            self._header | {"chunks": self._chunks}, sort_keys=True, separators=(",", ":")
-        ).encode()
-        self._sink.write(index)
-        self._sink.write(_TRAILER.pack(len(index), xxhash.xxh3_64_intdigest(index), MAGIC))
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Where an artefact is read from: any range of its bytes."""
-
-    name: str
-    size_bytes: int
-
-    def read(self, start: int, length: int) -> memoryview:
-        """Bytes [start, start + length)."""
+        self._sink.write(tail(self._header | {"chunks": self._chunks}))
 
 
 class ArtefactReader:
@@ -104,25 +93,15 @@ class ArtefactReader:
     def __init__(self, source: Source, *, kind: str) -> None:
         self._source = source
         self._name = f"{kind} {source.name}"
-        self._data_end = 0
-        size = source.size_bytes
-        if size < _PROLOGUE.size + _TRAILER.size:
-            raise self._damaged(f"at least {_PROLOGUE.size + _TRAILER.size} bytes", f"{size} bytes")
         self._check_prologue(kind)
-        index_size, index_sum, magic = _TRAILER.unpack(source.read(size - _TRAILER.size, _TRAILER.size))
-        self._data_end = size - _TRAILER.size - index_size
-        if magic != MAGIC or index_size > _MAX_INDEX_BYTES or self._data_end < _PROLOGUE.size:
-            raise self._damaged(f"a trailer with {MAGIC.hex()}", magic.hex())
-        index = bytes(source.read(self._data_end, index_size))
-        if xxhash.xxh3_64_intdigest(index) != index_sum:
-            raise self._damaged(f"{index_sum:016x}", xxhash.xxh3_64_hexdigest(index))
+        index, self._data_end = read_index(source, self._name)
         self.header: dict[str, Any] = json.loads(index)
         self.chunks = tuple(ChunkEntry(*row) for row in self.header.pop("chunks"))
 
     def payload(self, index: int) -> memoryview:
         """The coded bytes of a chunk, after their sum was checked."""
         chunk = self.chunks[index]
-        if not _PROLOGUE.size <= chunk.position <= chunk.position + chunk.length <= self._data_end:
+        if not PROLOGUE.size <= chunk.position <= chunk.position + chunk.length <= self._data_end:
             raise self._damaged("a chunk inside the file", f"[{chunk.position}, +{chunk.length})")
         payload = self._source.read(chunk.position, chunk.length)
         found = xxhash.xxh3_64_hexdigest(payload)
@@ -131,7 +110,7 @@ class ArtefactReader:
         return payload
 
     def _check_prologue(self, kind: str) -> None:
-        magic, version, found_kind = _PROLOGUE.unpack(self._source.read(0, _PROLOGUE.size))
+        magic, version, found_kind = read_prologue(self._source, self._name)
         if magic != MAGIC:
             raise self._damaged(MAGIC.hex(), magic.hex())
         if version != FORMAT_VERSION:
@@ -139,10 +118,8 @@ class ArtefactReader:
                 f"{self._name} has format {version}; this version reads format {FORMAT_VERSION}: "
                 "upgrade condu"
             )
-        if found_kind.rstrip(b"\0") != kind.encode():
-            raise UnsupportedFormatError(
-                f"{self._name} is a {found_kind.rstrip(bytes(1))!r}; pass the digest of a {kind}"
-            )
+        if found_kind != kind.encode():
+            raise UnsupportedFormatError(f"{self._name} is a {found_kind!r}; pass the digest of a {kind}")
 
     def _damaged(self, expected: str, found: str) -> CorruptBlobError:
         return CorruptBlobError(self._name, expected=expected, found=found)

@@ -1,0 +1,90 @@
+"""The frame of every file that the store lays out itself, artefacts and bundles alike (docs/format.md).
+
+    64 bytes   prologue: magic, format version, kind, zeros
+    ...        payloads, each starting at a multiple of 64 bytes, zero-padded
+    n bytes    index: canonical JSON
+    24 bytes   trailer: n and the index's xxh3 as little-endian u64, the magic again
+
+The index stands at the end so that a file is written in one pass, without its length being known before.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import xxhash
+
+from store.errors import CorruptBlobError
+
+MAGIC = b"\x93CONDU\r\n"
+FORMAT_VERSION = 1
+ALIGNMENT_BYTES = 64
+PROLOGUE = struct.Struct("<8sI12s40x")
+MAX_INDEX_BYTES = 64 * 2**20
+
+_TRAILER = struct.Struct("<QQ8s")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where a file is read from: any range of its bytes."""
+
+    name: str
+    size_bytes: int
+
+    def read(self, start: int, length: int) -> memoryview:
+        """Bytes [start, start + length)."""
+
+
+def prologue(kind: str) -> bytes:
+    """The first 64 bytes of a file of this kind."""
+    return PROLOGUE.pack(MAGIC, FORMAT_VERSION, kind.encode())
+
+
+def padding(length: int) -> bytes:
+    """The zeros between a payload of that length and the next."""
+    return bytes(-length % ALIGNMENT_BYTES)
+
+
+def tail(index: Mapping[str, Any]) -> bytes:
+    """The index and the trailer: all that stands behind the last payload."""
+    encoded = canonical_json(index)
+    return encoded + _TRAILER.pack(len(encoded), xxhash.xxh3_64_intdigest(encoded), MAGIC)
+
+
+def canonical_json(values: Mapping[str, Any]) -> bytes:
+    """The one way to write these values: equal values give equal bytes; ValueError for NaN and infinity."""
+    return json.dumps(
+        values, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    ).encode()
+
+
+def read_prologue(source: Source, what: str) -> tuple[bytes, int, bytes]:
+    """Magic, format version and kind, as they are.
+
+    Raises:
+        CorruptBlobError: The file is too short for a frame.
+    """
+    least = PROLOGUE.size + _TRAILER.size
+    if source.size_bytes < least:
+        raise CorruptBlobError(what, expected=f"at least {least} bytes", found=f"{source.size_bytes} bytes")
+    magic, version, kind = PROLOGUE.unpack(source.read(0, PROLOGUE.size))
+    return magic, version, kind.rstrip(b"\0")
+
+
+def read_index(source: Source, what: str, *, max_bytes: int = MAX_INDEX_BYTES) -> tuple[bytes, int]:
+    """The index, checked against its sum, and where it begins; the prologue was read before.
+
+    Raises:
+        CorruptBlobError: The trailer or the index is damaged.
+    """
+    end = source.size_bytes - _TRAILER.size
+    index_size, index_sum, magic = _TRAILER.unpack(source.read(end, _TRAILER.size))
+    position = end - index_size
+    if magic != MAGIC or index_size > max_bytes or position < PROLOGUE.size:
+        raise CorruptBlobError(what, expected=f"a trailer with {MAGIC.hex()}", found=magic.hex())
+    index = bytes(source.read(position, index_size))
+    if xxhash.xxh3_64_intdigest(index) != index_sum:
+        raise CorruptBlobError(what, expected=f"{index_sum:016x}", found=xxhash.xxh3_64_hexdigest(index))
+    return index, position

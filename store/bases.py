@@ -33,7 +33,7 @@ class Base:
     """A base in memory. Nobody ever writes to these tensors: every expert is rebuilt from them.
 
     Attributes:
-        flat: All fused tensors in float32, [space.flat_size].
+        flat: All fused tensors in float32, [space.flat_size], on the CPU unless it was moved.
         buffers: Float buffers by name, in the base's own dtypes.
         fixed: Integer and bool tensors by name.
     """
@@ -148,7 +148,7 @@ def read_delta(base: Base, file: SafeFile) -> tuple[Float[Tensor, " flat"], dict
                 remedy="keep this tensor as it is in the base",
             )
     delta = base.space.flatten({spec.name: file.tensor(spec.name) for spec in base.space.fused})
-    delta.sub_(base.flat)
+    delta.sub_(base.flat.to(delta.device))
     for name, view in base.space.views(delta).items():
         check_finite(name, view)
     if not delta.any():

@@ -1,27 +1,21 @@
 """The checkpoint store: where bytes, formats and mathematics meet."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from store.bases import Base, SavedBase, check_header, load_base, read_delta, save_base
-from store.bits import PackedBits
 from store.blobs import Blobs
-from store.blobs.contract import BlobWriter
-from store.codecs.bits import MaskReader, MaskWriter, encode_mask
-from store.codecs.floats import FloatWriter, encode_floats, round_to
 from store.errors import CorruptBlobError, InvalidUploadError
-from store.experts import ExpertFile, ExpertReader, Rebuilt, open_mask, open_unified
-from store.fusion import Fold, FoldedTask, OldTask, TensorWeights, fusion_kind
+from store.experts import ExpertFile, ExpertReader, Rebuilt, UnifiedDelta, load_unified, unified_digest
+from store.folding import fold_artefacts
+from store.fusion import FoldedTask, OldTask, TensorWeights, fusion_kind
 from store.manifest import BaseManifest, FusionOptions, Manifest, TaskEntry
-from store.parameters import CHUNK_ELEMENTS, ExpectedTensor, ParameterSpace
+from store.parameters import ExpectedTensor, ParameterSpace
 from store.safefile import SafeFile, header_bytes, read_header, tensor_bytes
 
 
@@ -123,7 +117,7 @@ class CheckpointStore:
         checkpoint: Path,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> FoldOutcome:
-        """Fold a fine-tuned checkpoint into a revision and write the next one.
+        """Fold a fine-tuned checkpoint into a revision and write the next one, on the base's device.
 
         The same inputs give the same digest. Nothing is published: until a catalog names the manifest,
         its blobs are leftovers that a sweep removes.
@@ -144,28 +138,32 @@ class CheckpointStore:
             BlobsUnavailableError: The disk is full; nothing but leftovers was written.
         """
         old = None if parent is None else self.manifest(parent)
-        old_tasks = () if old is None else old.tasks
         _check_parent(old, base=base, options=options, name=new_task.name)
+        old_tasks, space = old.tasks if old else (), base.space
         delta, buffers = read_delta(base, SafeFile(checkpoint))
-        weights = TensorWeights.of(options.rescaler_norm, starts=base.space.starts, sizes=base.space.sizes)
         fold = fusion_kind(options.kind).begin(
             old_tasks=[OldTask(task.rescaler, task.l1_norm) for task in old_tasks],
-            weights=weights,
-            round_stored=lambda chunk: round_to(chunk, options.unified_dtype),
+            weights=TensorWeights.of(options.rescaler_norm, starts=space.starts, sizes=space.sizes),
+            device=str(base.flat.device),
         )
-        written = self._stream(
-            fold, base.space, old=old, options=options, delta=delta, on_progress=on_progress
+        written = fold_artefacts(
+            self.blobs,
+            fold,
+            space,
+            old=old,
+            delta=delta,
+            unified_dtype=options.unified_dtype,
+            on_progress=on_progress,
         )
         folded = fold.finish()
         entries = (*old_tasks, self._entry(new_task, buffers))
-        tasks = tuple(_refolded(*row) for row in zip(entries, written.masks, folded, strict=True))
         manifest = Manifest(
             base=base.digest,
-            layout=base.space.digest,
-            num_parameters=base.space.num_parameters,
+            layout=space.digest,
+            num_parameters=space.num_parameters,
             options=options,
             unified=written.unified,
-            tasks=tasks,
+            tasks=tuple(_refolded(*row) for row in zip(entries, written.masks, folded, strict=True)),
             parent=parent,
         )
         return self._outcome(manifest, folded)
@@ -182,29 +180,42 @@ class CheckpointStore:
         manifest = replace(old, tasks=rest, unified=old.unified if rest else None, parent=digest)
         return self.blobs.put(manifest.to_json()).digest, manifest
 
+    def load_unified(self, base: Base, manifest: Manifest) -> UnifiedDelta:
+        """The revision's unified delta in memory, for many rebuilds; see store.experts.load_unified."""
+        return load_unified(self.blobs, unified_digest(manifest), base)
+
     def rebuild(
-        self, base: Base, manifest: Manifest, task: str, *, out: Float[Tensor, " flat"] | None = None
+        self,
+        base: Base,
+        manifest: Manifest,
+        task: str,
+        *,
+        unified: UnifiedDelta | None = None,
+        out: Float[Tensor, " flat"] | None = None,
     ) -> Rebuilt:
         """The task's expert, built from the pristine base into a buffer that the caller owns.
 
         Args:
-            base: The manifest's base.
+            base: The manifest's base; the expert is built on its device.
             manifest: The revision.
             task: The task's name.
-            out: A float32 CPU buffer of the space's flat size to reuse; a new one is made without it.
+            unified: The revision's unified delta, if it is in memory (`load_unified`): a rebuild then reads
+                nothing but the trigger.
+            out: A float32 buffer of the space's flat size to reuse, on the base's device; a new one is made
+                without it.
 
         Raises:
             NotFoundError: The revision has no such task.
             CorruptBlobError: A chunk of the trigger or of the unified delta is damaged.
         """
-        reader = ExpertReader(self.blobs, base, manifest, manifest.task(task))
-        flat = torch.empty(base.space.flat_size) if out is None else out
+        reader = ExpertReader(self.blobs, base, manifest, task=manifest.task(task), unified=unified)
+        flat = torch.empty_like(base.flat) if out is None else out
         reader.rebuild(flat)
         return Rebuilt(flat, reader.buffers())
 
     def export(self, base: Base, manifest: Manifest, task: str) -> ExpertFile:
         """The task's expert as a safetensors file that is rebuilt while it is read."""
-        reader = ExpertReader(self.blobs, base, manifest, manifest.task(task))
+        reader = ExpertReader(self.blobs, base, manifest, task=manifest.task(task))
         return ExpertFile(reader, base, manifest.expert_digest(task))
 
     def sizes(self, manifest: Manifest) -> StoredSizes:
@@ -241,44 +252,6 @@ class CheckpointStore:
             templates=new_task.templates,
         )
 
-    def _stream(
-        self,
-        fold: Fold,
-        space: ParameterSpace,
-        *,
-        old: Manifest | None,
-        options: FusionOptions,
-        delta: Float[Tensor, " flat"],
-        on_progress: Callable[[int, int], None] | None,
-    ) -> "_Written":
-        """Run the fusion over all chunks, reading the old artefacts and writing the new ones as it goes."""
-        unified = open_unified(self.blobs, old.unified, space) if old and old.unified else None
-        readers = [open_mask(self.blobs, task.mask, space) for task in (old.tasks if old else ())]
-        values = delta.numpy()
-        with contextlib.ExitStack() as stack:
-            sinks = [stack.enter_context(self.blobs.writer()) for _ in range(len(readers) + 2)]
-            masks = [MaskWriter(sink, layout=space.digest, num_bits=space.flat_size) for sink in sinks[1:]]
-            floats = FloatWriter(
-                sinks[0], layout=space.digest, num_elements=space.flat_size, dtype=options.unified_dtype
-            )
-            starts = range(0, space.flat_size, CHUNK_ELEMENTS)
-            for index, start in enumerate(starts):
-                chunk = values[start : start + CHUNK_ELEMENTS]
-                folded = fold.add_chunk(
-                    start,
-                    unified=np.zeros_like(chunk) if unified is None else unified.chunk(index),
-                    delta=chunk,
-                    read_mask=partial(_read_chunk, readers, index),
-                    write_mask=lambda task, bits: masks[task].add(*encode_mask(bits)),
-                )
-                floats.add(encode_floats(folded, options.unified_dtype))
-                if on_progress:
-                    on_progress(index + 1, len(starts))
-            floats.finish()
-            for mask in masks:
-                mask.finish()
-            return _Written(_committed(sinks[:1])[0], _committed(sinks[1:]))
-
     def _outcome(self, manifest: Manifest, folded: list[FoldedTask]) -> FoldOutcome:
         measures, warnings = {}, []
         for task, result in zip(manifest.tasks, folded, strict=True):
@@ -306,20 +279,6 @@ class CheckpointStore:
             trigger_bytes=sizes.triggers,
             warnings=tuple(warnings),
         )
-
-
-@dataclass(frozen=True)
-class _Written:
-    unified: str
-    masks: list[str]
-
-
-def _committed(writers: list[BlobWriter]) -> list[str]:
-    return [writer.commit().digest for writer in writers]
-
-
-def _read_chunk(readers: list[MaskReader], index: int, task: int) -> PackedBits:
-    return readers[task].chunk(index)
 
 
 def _refolded(task: TaskEntry, mask: str, result: FoldedTask) -> TaskEntry:

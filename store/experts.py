@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from store.codecs.floats import FloatReader
 from store.errors import CorruptBlobError, NotFoundError
 from store.fusion import FusionKind, fusion_kind
 from store.manifest import Manifest, TaskEntry
+from store.parallel import ordered_map
 from store.parameters import CHUNK_ELEMENTS, TORCH_DTYPES, ParameterSpace, TensorSpec
 from store.safefile import header_bytes, parse_safetensors, tensor_bytes
 
@@ -41,6 +43,13 @@ def open_mask(blobs: Blobs, digest: str, space: ParameterSpace) -> MaskReader:
     return reader
 
 
+def unified_digest(manifest: Manifest) -> str:
+    """The digest of the revision's unified delta; NotFoundError where it has none."""
+    if manifest.unified is None:
+        raise NotFoundError("the revision has no unified delta: it holds no task; learn one first")
+    return manifest.unified
+
+
 def open_unified(blobs: Blobs, digest: str, space: ParameterSpace) -> FloatReader:
     """A reader of the unified delta; CorruptBlobError where it belongs to another layout."""
     reader = FloatReader(BlobSource(blobs, digest))
@@ -56,6 +65,37 @@ def _check_layout(what: str, space: ParameterSpace, *, layout: str, size: int) -
 
 
 @dataclass(frozen=True)
+class UnifiedDelta:
+    """A revision's unified delta in memory; nobody writes to it, so every rebuild can share it.
+
+    Attributes:
+        flat: float32, [space.flat_size], on the device of the base it goes with.
+    """
+
+    digest: str
+    flat: Float[Tensor, " flat"]
+
+
+def load_unified(blobs: Blobs, digest: str, base: Base) -> UnifiedDelta:
+    """The unified delta decoded on all cores, every chunk checked against its sum.
+
+    Raises:
+        NotFoundError: There is no such blob.
+        CorruptBlobError: A chunk is damaged, or it belongs to another layout.
+    """
+    reader = open_unified(blobs, digest, base.space)
+    flat = torch.empty(base.space.flat_size)
+    values = flat.numpy()
+
+    def decode(start: int) -> None:
+        reader.chunk(start // CHUNK_ELEMENTS, out=values[start : start + CHUNK_ELEMENTS])
+
+    for _ in ordered_map(decode, range(0, len(values), CHUNK_ELEMENTS)):
+        pass
+    return UnifiedDelta(digest, flat.to(base.flat.device))
+
+
+@dataclass(frozen=True)
 class Rebuilt:
     """An expert's tensors: a flat float32 buffer that the caller owns, and its float buffers by name."""
 
@@ -64,32 +104,53 @@ class Rebuilt:
 
 
 class ExpertReader:
-    """Reads one task's expert out of a revision, a chunk or the whole of it."""
+    """Reads one task's expert out of a revision, a chunk or the whole of it, on the base's device.
 
-    def __init__(self, blobs: Blobs, base: Base, manifest: Manifest, task: TaskEntry) -> None:
+    Args:
+        unified: The revision's unified delta, if it is in memory; without it, its chunks are read and decoded
+            as they are needed.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        base: Base,
+        manifest: Manifest,
+        *,
+        task: TaskEntry,
+        unified: UnifiedDelta | None = None,
+    ) -> None:
+        digest = unified_digest(manifest)
         if manifest.base != base.digest:
             raise CorruptBlobError("base of the revision", expected=manifest.base, found=base.digest)
-        if manifest.unified is None:
-            raise NotFoundError("the revision has no unified delta: it holds no task; learn one first")
+        if unified is not None and unified.digest != digest:
+            raise CorruptBlobError("unified delta of the revision", expected=digest, found=unified.digest)
         self._blobs, self._base, self._task = blobs, base, task
         self._kind: FusionKind = fusion_kind(manifest.options.kind)
-        self._unified = open_unified(blobs, manifest.unified, base.space)
+        self._resident = unified
+        self._unified = open_unified(blobs, digest, base.space)
         self._mask = open_mask(blobs, task.mask, base.space)
 
     def rebuild(self, out: Float[Tensor, " flat"]) -> None:
-        """Fill a float32 buffer of the space's flat size with theta0 + delta~."""
-        values = out.numpy()
-        for index in range(self._mask.num_chunks):
-            start = index * CHUNK_ELEMENTS
-            self.rebuild_chunk(index, values[start : start + CHUNK_ELEMENTS])
+        """Fill a float32 buffer of the space's flat size with theta0 + delta~, on all cores."""
 
-    def rebuild_chunk(self, index: int, out: np.ndarray) -> None:
+        def build(start: int) -> None:
+            self.rebuild_chunk(start // CHUNK_ELEMENTS, out[start : start + CHUNK_ELEMENTS])
+
+        for _ in ordered_map(build, range(0, len(out), CHUNK_ELEMENTS)):
+            pass
+
+    def rebuild_chunk(self, index: int, out: Float[Tensor, " elements"]) -> None:
         """Fill `out` with one chunk of the expert."""
-        start = index * CHUNK_ELEMENTS
+        piece = slice(index * CHUNK_ELEMENTS, (index + 1) * CHUNK_ELEMENTS)
+        if self._resident is None:
+            unified = torch.from_numpy(self._unified.chunk(index)).to(out.device)
+        else:
+            unified = self._resident.flat[piece]
         self._kind.rebuild(
-            base=self._base.flat.numpy()[start : start + CHUNK_ELEMENTS],
-            unified=self._unified.chunk(index),
-            mask=self._mask.chunk(index),
+            base=self._base.flat[piece],
+            unified=unified,
+            mask=torch.from_numpy(self._mask.chunk(index)).to(out.device),
             rescaler=self._task.rescaler,
             out=out,
         )
@@ -123,8 +184,8 @@ class ExpertFile:
         )
         self.size_bytes = len(self._header) + sum(spec.size_bytes for spec in self._specs)
         self._whole = reader.buffers() | base.fixed
-        self._chunk_index = -1
-        self._chunk = np.empty(0, dtype=np.float32)
+        # One chunk is kept: hundreds of small tensors share it, and they are read in its order.
+        self._rebuilt = lru_cache(maxsize=1)(self._rebuild_chunk)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The bytes [start, stop) of the file in pieces of at most about a MiB."""
@@ -155,20 +216,17 @@ class ExpertFile:
         filled = 0
         while filled < count:
             index, within = divmod(start + filled, CHUNK_ELEMENTS)
-            chunk = self._rebuilt_chunk(index)
+            chunk = self._rebuilt(index)
             taken = min(count - filled, len(chunk) - within)
             out[filled : filled + taken] = chunk[within : within + taken]
             filled += taken
         return out
 
-    def _rebuilt_chunk(self, index: int) -> np.ndarray:
-        # One chunk is kept: hundreds of small tensors share it, and they are read in its order.
-        if index != self._chunk_index:
-            size = min(CHUNK_ELEMENTS, self._base.space.flat_size - index * CHUNK_ELEMENTS)
-            self._chunk = np.empty(size, dtype=np.float32)
-            self._reader.rebuild_chunk(index, self._chunk)
-            self._chunk_index = index
-        return self._chunk
+    def _rebuild_chunk(self, index: int) -> np.ndarray:
+        size = min(CHUNK_ELEMENTS, self._base.space.flat_size - index * CHUNK_ELEMENTS)
+        chunk = torch.empty(size, device=self._base.flat.device)
+        self._reader.rebuild_chunk(index, chunk)
+        return chunk.cpu().numpy()
 
 
 def _sliced(content: memoryview, start: int, stop: int) -> Iterator[memoryview]:

@@ -12,7 +12,7 @@ from store.blobs import Blobs
 from store.checkpoints import CheckpointStore
 from store.errors import CorruptBlobError, NotFoundError, StoreError
 from store.experts import open_mask, open_unified
-from store.fusion import L1Sums, TensorWeights
+from store.fusion import TensorWeights, weighted_l1
 from store.manifest import BaseManifest, Manifest, TaskEntry
 from store.parameters import CHUNK_ELEMENTS
 
@@ -110,15 +110,16 @@ def _check_task(blobs: Blobs, base: Base, manifest: Manifest, *, task: TaskEntry
     space = base.space
     unified = open_unified(blobs, str(manifest.unified), space)
     mask = open_mask(blobs, task.mask, space)
-    sums = L1Sums(TensorWeights.of(manifest.options.rescaler_norm, starts=space.starts, sizes=space.sizes))
-    num_bits = 0
+    weights = TensorWeights.of(manifest.options.rescaler_norm, starts=space.starts, sizes=space.sizes)
+    num_bits, norm = 0, 0.0
     for index in range(mask.num_chunks):
         values, bits = unified.chunk(index), mask.chunk(index)
+        owned = np.where(unpack_bits(bits, len(values)), values, np.float32(0))
         num_bits += count_bits(bits)
-        sums.add(index * CHUNK_ELEMENTS, np.where(unpack_bits(bits, len(values)), values, np.float32(0)))
+        norm += weighted_l1(owned, weights.segments(index * CHUNK_ELEMENTS, len(values)))
     if num_bits != task.bits_set:
         yield f"task {task.name!r}: its mask has {num_bits} bits set, the manifest says {task.bits_set}"
-    served = task.rescaler * sums.norm
+    served = task.rescaler * norm
     if task.bits_set and abs(served - task.l1_norm) > _NORM_TOLERANCE * task.l1_norm:
         yield f"task {task.name!r}: the norm of its served delta is {served!r}, its N is {task.l1_norm!r}"
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from store.bases import Base
 from store.checkpoints import CheckpointStore
 from store.errors import NotFoundError
+from store.experts import UnifiedDelta
 from store.manifest import Manifest
 from vlm.architecture import Architecture
 from vlm.cache import CacheStats, LeasedCache
@@ -19,6 +20,10 @@ from vlm.preprocessing import Preprocessing
 from vlm.tokenizer import Tokenizer
 
 DEFAULT_MAX_BYTES = 2 * 2**30
+
+_LEAST_MODELS_WITH_UNIFIED = 4
+"""Base, unified delta and two experts. Where fewer fit, a unified delta in memory would drive out the experts
+that it is there to rebuild; its chunks are then read and decoded for each rebuild."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +57,20 @@ class Expert:
 
 @dataclass(frozen=True)
 class _Loaded:
-    expert: Expert
+    """An entry of the cache: a base or an expert, each ready to answer, or a unified delta."""
+
     flat: Tensor
+    expert: Expert | None = None
     base: Base | None = None
+    unified: UnifiedDelta | None = None
 
 
 class ExpertPool:
     """Bases and rebuilt experts within one bound in bytes. Thread-safe.
 
-    An expert is one flat buffer of its own; a base's tensors are read by all. What is leased stays, even
-    beyond the bound, and two threads that ask for one missing expert rebuild it once.
+    An expert is one flat buffer of its own; a base's tensors and the newest unified delta are read by all.
+    What is leased stays, even beyond the bound, and two threads that ask for one missing expert rebuild it
+    once.
 
     Args:
         store: Where bases and revisions are kept.
@@ -78,6 +87,7 @@ class ExpertPool:
     ) -> None:
         self.store = store
         self.device = resolve_device(device)
+        self._max_bytes = max_bytes
         self._cache: LeasedCache[tuple[str, str], _Loaded] = LeasedCache(max_bytes=max_bytes)
         # One rebuild at a time: each uses every core, and each needs a buffer of a model's size.
         self._rebuilding = threading.Lock()
@@ -92,7 +102,7 @@ class ExpertPool:
         """
         if task is None:
             with self._leased(base) as loaded:
-                yield loaded.expert
+                yield cast("Expert", loaded.expert)
             return
         if manifest is None:
             raise NotFoundError(
@@ -104,7 +114,7 @@ class ExpertPool:
             )
         key = (base.architecture.digest, manifest.expert_digest(task))
         with self._cache.lease(key, lambda: self._rebuild(base, manifest, task)) as loaded:
-            yield replace(loaded.expert, task=task)
+            yield replace(cast("Expert", loaded.expert), task=task)
 
     @contextmanager
     def lease_base(self, base: BaseRef) -> Iterator[Base]:
@@ -128,18 +138,35 @@ class ExpertPool:
         # Weights outlive the request that loads them; made in its inference mode they would stay bound to it.
         with torch.inference_mode(mode=False):
             base = self.store.load_base(ref.digest)
-            flat = base.flat.to(self.device)
-            expert = self._expert(ref, base, flat=flat, buffers=base.buffers, digest=ref.digest)
-        return _Loaded(expert, flat, base), _size_bytes(flat)
+            base = replace(base, flat=base.flat.to(self.device))
+            expert = self._expert(ref, base, flat=base.flat, buffers=base.buffers, digest=ref.digest)
+        return _Loaded(base.flat, expert, base), _size_bytes(base.flat)
+
+    @contextmanager
+    def _lease_unified(self, ref: BaseRef, base: Base, manifest: Manifest) -> Iterator[UnifiedDelta | None]:
+        if self._max_bytes < _LEAST_MODELS_WITH_UNIFIED * _size_bytes(base.flat):
+            yield None
+            return
+
+        def load() -> tuple[_Loaded, int]:
+            unified = self.store.load_unified(base, manifest)
+            return _Loaded(unified.flat, unified=unified), _size_bytes(unified.flat)
+
+        with self._cache.lease((ref.architecture.digest, str(manifest.unified)), load) as loaded:
+            yield cast("UnifiedDelta", loaded.unified)
 
     def _rebuild(self, ref: BaseRef, manifest: Manifest, task: str) -> tuple[_Loaded, int]:
         digest = manifest.expert_digest(task)
-        with self.lease_base(ref) as base, self._rebuilding, torch.inference_mode(mode=False):
+        with (
+            self.lease_base(ref) as base,
+            self._rebuilding,
+            torch.inference_mode(mode=False),
+            self._lease_unified(ref, base, manifest) as unified,
+        ):
             spare = self._spare_buffer(base.flat)
-            rebuilt = self.store.rebuild(base, manifest, task, out=spare)
-            flat = rebuilt.flat.to(self.device)
-            expert = self._expert(ref, base, flat=flat, buffers=rebuilt.buffers, digest=digest)
-        return _Loaded(expert, flat), _size_bytes(flat)
+            rebuilt = self.store.rebuild(base, manifest, task, unified=unified, out=spare)
+            expert = self._expert(ref, base, flat=rebuilt.flat, buffers=rebuilt.buffers, digest=digest)
+        return _Loaded(rebuilt.flat, expert), _size_bytes(rebuilt.flat)
 
     def _spare_buffer(self, like: Tensor) -> Tensor | None:
         """The buffer of an expert that had to go, if nobody has kept any of its tensors beyond the lease.

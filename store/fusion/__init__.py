@@ -6,7 +6,17 @@ records.
 
 from store.errors import UnsupportedFormatError
 from store.fusion.condu import Condu
-from store.fusion.contract import Chunk, Fold, FoldedTask, FusionKind, L1Sums, OldTask, TensorWeights
+from store.fusion.contract import (
+    Chunk,
+    Fold,
+    FoldedTask,
+    FusionKind,
+    OldTask,
+    ReadMask,
+    WriteMask,
+    WriteUnified,
+)
+from store.fusion.measures import TensorWeights, weighted_l1
 
 _KINDS: dict[str, FusionKind] = {"condu": Condu()}
 
@@ -24,4 +34,16 @@ def fusion_kind(name: str) -> FusionKind:
     return _KINDS[name]
 
 
-__all__ = ["Chunk", "Fold", "FoldedTask", "FusionKind", "L1Sums", "OldTask", "TensorWeights", "fusion_kind"]
+__all__ = [
+    "Chunk",
+    "Fold",
+    "FoldedTask",
+    "FusionKind",
+    "OldTask",
+    "ReadMask",
+    "TensorWeights",
+    "WriteMask",
+    "WriteUnified",
+    "fusion_kind",
+    "weighted_l1",
+]

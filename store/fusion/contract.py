@@ -1,106 +1,37 @@
-"""What every fusion kind promises, and the measures all of them share.
+"""What every fusion kind promises.
 
 A fusion kind says how a new task's delta is folded into what all tasks share, and how one expert is rebuilt
-from the shared part and what the task owns. Everything works on chunks of the flat buffer in ascending
-order, so that the memory it takes depends neither on the number of tasks nor on the size of the model. It
-touches no disk, no network and no clock.
+from the shared part and what the task owns. Everything works on chunks of the flat buffer, so that the memory
+it takes depends neither on the number of tasks nor on the size of the model. It touches no disk, no network
+and no clock.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
 
 from store.bits import PackedBits
+from store.fusion.measures import TensorWeights
 
 Chunk = Float32[np.ndarray, " elements"]
-"""A chunk of a flat buffer; its first element lies at a multiple of CHUNK_ELEMENTS."""
+"""A chunk of a flat buffer, contiguous and writable. Its size, and where tensors start in it, are multiples
+of ALIGNMENT."""
 
-ReadMask = Callable[[int], PackedBits]
-"""Task index -> packed bits of the current chunk; called more than once, so that no caller holds all tasks'
-bits."""
+ReadMask = Callable[[int, PackedBits], object]
+"""Task index, buffer -> fills the buffer with the packed bits of the current chunk; may be called twice for a
+task, so that nobody holds all tasks' bits."""
 
 WriteMask = Callable[[int, PackedBits], None]
-"""Takes the new packed bits of the current chunk of the task with this index."""
+"""Takes the new packed bits of the current chunk of the task with this index; they are valid during the call
+only."""
 
-RoundStored = Callable[[Chunk], Chunk]
-
-
-@dataclass(frozen=True)
-class TensorWeights:
-    """How the norm of a flat buffer is formed from its tensors' L1 sums.
-
-    `global_l1` (the paper): weights of 1, so the norm is sum |x|. `tensor_mean_l1` (the released code,
-    EMR-Merging): weights of 1 / size, so it is the sum over tensors of the mean |x|.
-    """
-
-    starts: Int64[np.ndarray, " tensors"]
-    weights: Float64[np.ndarray, " tensors"]
-
-    @classmethod
-    def of(
-        cls, norm: str, *, starts: Int64[np.ndarray, " tensors"], sizes: Int64[np.ndarray, " tensors"]
-    ) -> "TensorWeights":
-        """The weights of the norm `global_l1` or `tensor_mean_l1`; empty tensors weigh nothing."""
-        if norm == "global_l1":
-            return cls(starts, np.ones(len(sizes)))
-        return cls(starts, np.divide(1.0, sizes, out=np.zeros(len(sizes)), where=sizes > 0))
-
-
-class L1Sums:
-    """Accumulates sum |x| per tensor over chunks that come in ascending order, in float64."""
-
-    def __init__(self, weights: TensorWeights) -> None:
-        self._weights = weights
-        self._sums = np.zeros(len(weights.starts))
-
-    def add(self, start: int, values: Chunk) -> None:
-        """Add a chunk that begins at element `start` of the flat buffer."""
-        starts = self._weights.starts
-        first = max(int(np.searchsorted(starts, start, side="right")) - 1, 0)
-        last = int(np.searchsorted(starts, start + len(values), side="left"))
-        cuts = np.maximum(starts[first:last] - start, 0)
-        # Tensors without elements repeat their neighbour's start; reduceat would count the neighbour for
-        # them.
-        distinct = np.append(np.diff(cuts) > 0, True)
-        sums = np.add.reduceat(np.abs(values), cuts[distinct], dtype=np.float64)
-        self._sums[first:last][distinct] += sums
-
-    @property
-    def norm(self) -> float:
-        """The weighted norm of all that was added."""
-        return math.fsum(self._weights.weights * self._sums)
-
-
-class Closeness:
-    """Accumulates, in float64, how close a rescaled vector is to a reference."""
-
-    def __init__(self) -> None:
-        self._xx = self._rr = self._xr = 0.0
-
-    def add(self, vector: Chunk, reference: Chunk) -> None:
-        """Add a chunk of the vector (before rescaling) and of the reference."""
-        x, r = vector.astype(np.float64), reference.astype(np.float64)
-        self._xx += float(x @ x)
-        self._rr += float(r @ r)
-        self._xr += float(x @ r)
-
-    def relative_l2(self, rescaler: float, reference_scale: float = 1.0) -> float:
-        """||rescaler x - scale r|| / ||scale r||; 0 if both are zero, infinite if only the reference is."""
-        reference = reference_scale**2 * self._rr
-        distance = rescaler**2 * self._xx - 2 * rescaler * reference_scale * self._xr + reference
-        if reference == 0.0:
-            return 0.0 if self._xx == 0.0 else math.inf
-        return math.sqrt(max(distance, 0.0) / reference)
-
-    @property
-    def cosine(self) -> float:
-        """cos(x, r); 0 where either is zero."""
-        product = math.sqrt(self._xx) * math.sqrt(self._rr)
-        return self._xr / product if product > 0.0 else 0.0
+WriteUnified = Callable[[Chunk], Chunk]
+"""Takes the shared part's new chunk, valid during the call only, and returns it as reading will give it back
+(rounded, where it is stored in fewer bits): masks and rescalers are formed with what is stored."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +66,25 @@ class OldTask:
 
 
 class Fold(ABC):
-    """One fusion in progress: chunks go in in ascending order, then `finish` tells the outcome."""
+    """One fusion in progress: every chunk goes in once, then `finish` tells the outcome.
+
+    Chunks may go in in any order and from several threads: the outcome is the same to the last bit.
+    """
 
     @abstractmethod
     def add_chunk(
-        self, start: int, *, unified: Chunk, delta: Chunk, read_mask: ReadMask, write_mask: WriteMask
-    ) -> Chunk:
-        """Fold one chunk of the new delta in; return the shared part's new chunk as it will be stored.
+        self,
+        start: int,
+        *,
+        unified: Chunk,
+        delta: Chunk,
+        read_mask: ReadMask,
+        write_mask: WriteMask,
+        write_unified: WriteUnified,
+    ) -> None:
+        """Fold one chunk of the new delta in.
 
-        Calls `write_mask` once for every task in order, the new task last.
+        Calls `write_unified` once, then `write_mask` once for every task in order, the new task last.
         """
 
     @abstractmethod
@@ -155,24 +96,28 @@ class FusionKind(ABC):
     """A way to share parameters between tasks."""
 
     @abstractmethod
-    def begin(
-        self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, round_stored: RoundStored
-    ) -> Fold:
+    def begin(self, *, old_tasks: Sequence[OldTask], weights: TensorWeights, device: str = "cpu") -> Fold:
         """A fusion of one new task into the old ones.
 
         Args:
             old_tasks: The tasks learned before, in their order.
             weights: The norm in which N and lambda are measured.
-            round_stored: What storing and reading back does to a chunk of the shared part.
+            device: Where the arithmetic is done, as torch names it. The shared part and the masks come out
+                bit for bit the same on each; rescalers agree to 1e-12.
         """
 
     @abstractmethod
-    def decouple(self, *, unified: Chunk, mask: PackedBits, rescaler: float) -> Chunk:
-        """A chunk of the task's delta as it is served: float32, exact zeros where the task owns nothing."""
+    def rebuild(
+        self,
+        *,
+        base: Float[Tensor, " elements"],
+        unified: Float[Tensor, " elements"],
+        mask: UInt8[Tensor, " bytes"],
+        rescaler: float,
+        out: Float[Tensor, " elements"],
+    ) -> None:
+        """Fill `out` with a piece of the expert, base + decoupled delta, on the device the tensors are on.
 
-    @abstractmethod
-    def rebuild(self, *, base: Chunk, unified: Chunk, mask: PackedBits, rescaler: float, out: Chunk) -> None:
-        """Fill `out` with a chunk of the expert, base + decoupled delta.
-
-        Entries that the task does not own equal the base's, bit for bit.
+        The piece is float32 and starts at a multiple of 32 elements. Entries that the task does not own equal
+        the base's, bit for bit.
         """

@@ -59,7 +59,7 @@ def test_one_task_has_another_expert_in_each_revision(learned):
     for manifest in learned.manifests[1:]:
         with pool.lease(learned.base, manifest, "pets") as expert:
             assert same(state(expert.model), exported(learned, "pets", manifest))
-    assert pool.stats().misses == 3  # the base and two experts
+    assert pool.stats().misses == 5  # the base, two unified deltas and two experts
 
 
 def test_a_second_request_finds_the_expert_in_memory(learned):
@@ -68,8 +68,8 @@ def test_a_second_request_finds_the_expert_in_memory(learned):
         with pool.lease(learned.base, learned.manifest, "pets") as expert:
             digest = expert.digest
     assert digest == learned.manifest.expert_digest("pets")
-    assert (pool.stats().misses, pool.stats().hits) == (2, 2)
-    assert pool.stats().size_bytes == 2 * learned.model_bytes
+    assert (pool.stats().misses, pool.stats().hits) == (3, 2)  # missed: base, unified delta, expert
+    assert pool.stats().size_bytes == 3 * learned.model_bytes
 
 
 def test_experts_with_batchnorm_statistics_of_their_own_get_them(tmp_path):
@@ -186,7 +186,7 @@ def test_threads_that_ask_for_one_expert_rebuild_it_once(learned):
 
     with ThreadPoolExecutor(6) as threads:
         assert all(future.result() for future in [threads.submit(ask) for _ in range(6)])
-    assert pool.stats().misses == 2
+    assert pool.stats().misses == 3  # the base, the unified delta and the expert
 
 
 def test_many_threads_in_little_memory_always_get_the_weights_they_asked_for(learned):
@@ -256,7 +256,7 @@ def test_a_damaged_trigger_gives_an_error_and_no_expert(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CorruptBlobError), pool.lease(learned.base, learned.manifest, "pets"):
         pass
-    assert pool.stats().entries == 1  # the base
+    assert pool.stats().entries == 2  # the base and the unified delta
 
 
 def test_clearing_drops_what_is_not_leased(learned):

@@ -153,7 +153,7 @@ def test_experts_that_nobody_chose_are_not_rebuilt(learned):
     predictor = Predictor(learned.pool())
     result = ask(predictor, learned, [learned.picture(0)], k=1)[0]
     assert len(result.experts) == 2
-    assert predictor.pool.stats().entries == 2
+    assert predictor.pool.stats().entries == 3  # the base, the unified delta and the one expert
 
 
 def test_labels_are_those_given_else_the_tasks_else_the_models(predictor, learned):

@@ -1,0 +1,384 @@
+"""The same arithmetic compiled for the CPU: a pass reads packed bits and floats once and unpacks nothing.
+
+A mask is read as 32-bit words, a word for 32 elements. Where a sum or a vote runs over a word's set bits, the
+word itself is the vector predicate: LLVM keeps it in a mask register where the processor has them and makes
+it a blend elsewhere. Sums are kept in fixed lanes and added up in a fixed order, so that a result does not
+depend on how wide the processor's registers are, nor on the number of threads.
+
+The functions are compiled when this module is first imported, and kept in numba's cache.
+"""
+
+import threading
+from typing import Any, final, no_type_check
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64, UInt8, UInt32
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+
+from store.bits import PackedBits
+from store.fusion.contract import Chunk, ReadMask, WriteMask, WriteUnified
+from store.fusion.kernels.contract import ChunkSums, Kernels
+from store.fusion.measures import Segments
+from store.parameters import CHUNK_ELEMENTS
+
+_WORD = 32
+_LANES = 8
+_TILE_WORDS = 16
+"""Words a tile: its four planes of float64 products are 16 KiB and stay in the first-level cache."""
+_ROWS_TOGETHER = 2
+"""Tasks that share each load of a product."""
+_ROWS = 32
+"""Tasks whose bits are held together: as many bytes as one chunk of float32. More tasks are read twice."""
+_ROW_PADDING = 16
+"""Words between rows; without it all rows of a word fall into one set of the first-level cache."""
+
+_ZERO = np.float32(0.0)
+_I1, _I32, _I64, _F32, _F64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+
+
+def _data(context: Any, builder: Any, *, kind: Any, value: Any) -> Any:
+    return context.make_array(kind)(context, builder, value=value).data
+
+
+def _at(builder: Any, pointer: Any, index: Any, *, vector: Any = None) -> Any:
+    place = builder.gep(pointer, [index])
+    return place if vector is None else builder.bitcast(place, vector.as_pointer())
+
+
+@intrinsic
+@no_type_check
+def _vote_word(
+    _typing: Any, rows: Any, num_rows: Any, word: Any, rescalers: Any, votes: Any, largest: Any
+) -> Any:
+    """All tasks' votes on the 32 elements of a word: votes += lambda M, largest = max(largest, lambda M)."""
+
+    @no_type_check
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows_, num_rows_, word_, rescalers_, votes_, largest_ = arguments
+        array = context.make_array(signature.args[0])(context, builder, value=rows_)
+        stride = cgutils.unpack_tuple(builder, array.shape)[1]
+        vector = ir.VectorType(_F32, _WORD)
+        nothing = ir.Constant(vector, None)
+        first = builder.mul(word_, ir.Constant(_I64, _WORD))
+        totals = []
+        for argument, kind in ((votes_, signature.args[4]), (largest_, signature.args[5])):
+            data = _data(context, builder, kind=kind, value=argument)
+            place = _at(builder, data, first, vector=vector)
+            totals.append((cgutils.alloca_once_value(builder, builder.load(place, align=4)), place))
+        (votes_sum, _), (maximum, _) = totals
+        factors = _data(context, builder, kind=signature.args[3], value=rescalers_)
+        with cgutils.for_range(builder, num_rows_) as row:
+            bits = builder.load(_at(builder, array.data, builder.add(builder.mul(row.index, stride), word_)))
+            factor = builder.insert_element(
+                ir.Constant(vector, ir.Undefined), builder.load(_at(builder, factors, row.index)), _I32(0)
+            )
+            everywhere = builder.shuffle_vector(
+                factor, factor, ir.Constant(ir.VectorType(_I32, _WORD), [0] * _WORD)
+            )
+            owned = builder.select(builder.bitcast(bits, ir.VectorType(_I1, _WORD)), everywhere, nothing)
+            builder.store(builder.fadd(builder.load(votes_sum), owned), votes_sum)
+            before = builder.load(maximum)
+            larger = builder.fcmp_ordered(">", owned, before)
+            builder.store(builder.select(larger, owned, before), maximum)
+        for total, place in totals:
+            builder.store(builder.load(total), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(rows, num_rows, word, rescalers, votes, largest), generate
+
+
+@intrinsic
+@no_type_check
+def _add_products(
+    _typing: Any,
+    rows: Any,
+    row: Any,
+    word: Any,
+    keep: Any,
+    num_words: Any,
+    planes: Any,
+    weight: Any,
+    sums: Any,
+    counts: Any,
+) -> Any:
+    """Clears the bits that do not keep, and adds a tile's products to the sums, for _ROWS_TOGETHER tasks.
+
+    Per task: sums += (weight sum |u'|, sum u' u', sum u' r) over the bits that stay, sum r r over all.
+    """
+
+    @no_type_check
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, row_, word_, _, num_words_, _, weight_, _, _ = arguments
+        array = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+        stride = cgutils.unpack_tuple(builder, array.shape)[1]
+        keep_data, planes_data, sums_data, counts_data = (
+            _data(context, builder, kind=signature.args[index], value=arguments[index])
+            for index in (3, 5, 7, 8)
+        )
+        numbers = [builder.add(row_, _I64(offset)) for offset in range(_ROWS_TOGETHER)]
+        nothing = ir.Constant(ir.VectorType(_F64, _LANES), None)
+        sums_of = [[cgutils.alloca_once_value(builder, nothing) for _ in range(4)] for _ in numbers]
+        counts_of = [[cgutils.alloca_once_value(builder, _I64(0)) for _ in range(2)] for _ in numbers]
+        with cgutils.for_range(builder, num_words_) as tile:
+            kept = builder.load(_at(builder, keep_data, tile.index))
+            words = []
+            for number, count in zip(numbers, counts_of, strict=True):
+                position = builder.add(builder.mul(number, stride), builder.add(word_, tile.index))
+                words.append(_kept_word(builder, _at(builder, array.data, position), kept, counts=count))
+            planes_here = _at(builder, planes_data, builder.mul(tile.index, _I64(4 * _WORD)))
+            _add_owned(builder, planes_here, words, sums_of=sums_of)
+        for number, totals, count in zip(numbers, sums_of, counts_of, strict=True):
+            sums_here = [_sum_of_lanes(builder, builder.load(total)) for total in totals]
+            sums_here[0] = builder.fmul(weight_, sums_here[0])
+            _add_to(builder, sums_data, number, values=sums_here, add=builder.fadd)
+            counts_here = [builder.load(total) for total in count]
+            _add_to(builder, counts_data, number, values=counts_here, add=builder.add)
+        return context.get_dummy_value()
+
+    arguments = (rows, row, word, keep, num_words, planes, weight, sums, counts)
+    return types.void(*arguments), generate
+
+
+def _kept_word(builder: Any, place: Any, keep: Any, *, counts: list[Any]) -> tuple[Any, Any]:
+    """The word's bits before and after, the latter written back; both are counted."""
+    before = builder.load(place)
+    after = builder.and_(before, keep)
+    builder.store(after, place)
+    for bits, total in zip((before, after), counts, strict=True):
+        ones = builder.zext(builder.ctpop(bits), _I64)
+        builder.store(builder.add(builder.load(total), ones), total)
+    return before, after
+
+
+def _add_owned(builder: Any, planes: Any, words: list[tuple[Any, Any]], *, sums_of: list[list[Any]]) -> None:
+    """The planes' values are added to a row's sums where its bit is set: before, for the last plane."""
+    vector = ir.VectorType(_F64, _LANES)
+    nothing = ir.Constant(vector, None)
+    for group in range(0, _WORD, _LANES):
+        for plane in range(4):
+            place = _at(builder, planes, _I64(plane * _WORD + group), vector=vector)
+            values = builder.load(place, align=8)
+            for (before, after), totals in zip(words, sums_of, strict=True):
+                bits = builder.lshr(before if plane == 3 else after, _I32(group))
+                chosen = builder.bitcast(builder.trunc(bits, ir.IntType(_LANES)), ir.VectorType(_I1, _LANES))
+                owned = builder.select(chosen, values, nothing)
+                builder.store(builder.fadd(builder.load(totals[plane]), owned), totals[plane])
+
+
+def _add_to(builder: Any, table: Any, row: Any, *, values: list[Any], add: Any) -> None:
+    for column, value in enumerate(values):
+        place = _at(builder, table, builder.add(builder.mul(row, _I64(len(values))), _I64(column)))
+        builder.store(add(builder.load(place), value), place)
+
+
+def _sum_of_lanes(builder: Any, vector: Any) -> Any:
+    parts = [builder.extract_element(vector, _I32(lane)) for lane in range(_LANES)]
+    while len(parts) > 1:
+        half = len(parts) // 2
+        parts = [builder.fadd(parts[k], parts[k + half]) for k in range(half)]
+    return parts[0]
+
+
+_F, _W = "float32[::1]", "uint32[:,::1]"
+Floats = Float32[np.ndarray, " elements"]
+Rows = UInt32[np.ndarray, "rows words"]
+Words = UInt32[np.ndarray, " words"]
+
+
+@njit(f"void({_W}, int64, int64, {_F}, {_F}, {_F})", nogil=True, cache=True)
+@no_type_check
+def _vote(
+    rows: Rows, num_rows: int, num_words: int, rescalers: Floats, votes: Floats, largest: Floats
+) -> None:
+    for word in range(num_words):
+        _vote_word(rows, num_rows, word, rescalers, votes, largest)
+
+
+@njit(f"void({_F}, {_F}, {_F}, {_F}, {_F})", nogil=True, cache=True)
+@no_type_check
+def _decide(unified: Floats, delta: Floats, votes: Floats, largest: Floats, out: Floats) -> None:
+    for k in range(unified.shape[0]):
+        u, d = unified[k], delta[k]
+        positive = u * votes[k] + d > _ZERO
+        keep = u > _ZERO if positive else u < _ZERO
+        won = d > _ZERO if positive else d < _ZERO
+        magnitude = max(abs(u) * largest[k] if keep else _ZERO, abs(d) if won else _ZERO)
+        out[k] = magnitude if positive else _ZERO - magnitude
+
+
+@njit(f"void({_F}, uint32[::1])", nogil=True, cache=True)
+@no_type_check
+def _mark_nonzero(values: Floats, words: Words) -> None:
+    table = values.reshape(-1, _WORD)
+    for i in range(table.shape[0]):
+        word = np.uint32(0)
+        for j in range(_WORD):
+            word |= np.uint32(table[i, j] != _ZERO) << np.uint32(j)
+        words[i] = word
+
+
+@njit(
+    f"void({_W}, int64, {_F}, {_F}, int64[::1], float64[::1], float64[:,::1], int64[:,::1])",
+    nogil=True,
+    cache=True,
+)
+@no_type_check
+def _fold_rows(
+    rows: Rows,
+    num_rows: int,
+    old: Floats,
+    new: Floats,
+    bounds: Int64[np.ndarray, " cuts"],
+    weights: Float64[np.ndarray, " segments"],
+    sums: Float64[np.ndarray, "rows 4"],
+    counts: Int64[np.ndarray, "rows 2"],
+) -> None:
+    """A bit stays where old and new have one sign; see _add_products for the sums (u' = new, r = old)."""
+    olds, news = old.reshape(-1, _WORD), new.reshape(-1, _WORD)
+    keep = np.empty(_TILE_WORDS, np.uint32)
+    planes = np.empty((_TILE_WORDS, 4, _WORD))
+    for segment in range(weights.shape[0]):
+        for first in range(bounds[segment], bounds[segment + 1], _TILE_WORDS):
+            num_words = min(_TILE_WORDS, bounds[segment + 1] - first)
+            for i in range(num_words):
+                word = np.uint32(0)
+                for j in range(_WORD):
+                    r, x = olds[first + i, j], news[first + i, j]
+                    same = ((r > _ZERO) & (x > _ZERO)) | ((r < _ZERO) & (x < _ZERO))
+                    word |= np.uint32(same) << np.uint32(j)
+                keep[i] = word
+                for j in range(_WORD):
+                    r, x = np.float64(olds[first + i, j]), np.float64(news[first + i, j])
+                    planes[i, 0, j], planes[i, 1, j] = abs(x), x * x
+                    planes[i, 2, j], planes[i, 3, j] = x * r, r * r
+            for row in range(0, num_rows, _ROWS_TOGETHER):
+                _add_products(rows, row, first, keep, num_words, planes, weights[segment], sums, counts)
+
+
+@njit(f"void({_F}, {_F}, uint32[::1], float32, {_F})", nogil=True, cache=True)
+@no_type_check
+def _rebuild(base: Floats, unified: Floats, words: Words, rescaler: np.float32, out: Floats) -> None:
+    bases, deltas, outs = base.reshape(-1, _WORD), unified.reshape(-1, _WORD), out.reshape(-1, _WORD)
+    for i in range(words.shape[0]):
+        word = words[i]
+        for j in range(_WORD):
+            theta = bases[i, j]
+            expert = theta + rescaler * deltas[i, j]
+            outs[i, j] = expert if (word >> np.uint32(j)) & np.uint32(1) else theta
+
+
+@final
+class FusedKernels(Kernels):
+    """Compiled; each thread has a workspace of five chunks that does not grow with the number of tasks."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def fold_chunk(
+        self,
+        *,
+        unified: Chunk,
+        delta: Chunk,
+        rescalers: Float32[np.ndarray, " old_tasks"],
+        segments: Segments,
+        read_mask: ReadMask,
+        write_mask: WriteMask,
+        write_unified: WriteUnified,
+    ) -> ChunkSums:
+        work = self._workspace()
+        groups = range(0, len(rescalers), _ROWS)
+        votes, largest, raw = (buffer[: len(delta)] for buffer in (work.votes, work.largest, work.raw))
+        votes.fill(0.0)
+        largest.fill(0.0)
+        for first in groups:
+            group = rescalers[first : first + _ROWS]
+            work.read(read_mask, first=first, count=len(group), num_bits=len(delta))
+            _vote(work.rows, len(group), len(delta) // _WORD, group, votes, largest)
+        _decide(unified, delta, votes, largest, raw)
+        stored = write_unified(raw)
+        bounds = segments.bounds // _WORD
+        products, bits = [], []
+        for first in groups:
+            count = min(_ROWS, len(rescalers) - first)
+            if len(groups) > 1:
+                work.read(read_mask, first=first, count=count, num_bits=len(delta))
+            sums, counts = work.fold_rows(count, unified, stored, bounds=bounds, weights=segments.weights)
+            products.append(sums)
+            bits.append(counts)
+            for row in range(count):
+                write_mask(first + row, work.row(row, len(delta)))
+        norm, sums, counts = work.fold_new(delta, stored, bounds=bounds, weights=segments.weights)
+        write_mask(len(rescalers), work.row(0, len(delta)))
+        return ChunkSums(np.concatenate([*products, sums]), np.concatenate([*bits, counts]), norm)
+
+    def rebuild(
+        self,
+        *,
+        base: Float[Tensor, " elements"],
+        unified: Float[Tensor, " elements"],
+        mask: UInt8[Tensor, " bytes"],
+        rescaler: float,
+        out: Float[Tensor, " elements"],
+    ) -> None:
+        words = mask.numpy().view(np.uint32)
+        _rebuild(base.numpy(), unified.numpy(), words, np.float32(rescaler), out.numpy())
+
+    def _workspace(self) -> "_Workspace":
+        if not hasattr(self._local, "workspace"):
+            self._local.workspace = _Workspace()
+        workspace: _Workspace = self._local.workspace
+        return workspace
+
+
+class _Workspace:
+    """What one thread needs for a chunk: three chunks of floats, and the bits of _ROWS tasks."""
+
+    def __init__(self) -> None:
+        self.votes, self.largest, self.raw = (np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3))
+        # Written to once, so that all of it is in memory from the start, however few tasks there are.
+        self.rows = np.full((_ROWS, CHUNK_ELEMENTS // _WORD + _ROW_PADDING), 0, np.uint32)
+        self._sums = np.zeros((_ROWS, 4))
+        self._counts = np.zeros((_ROWS, 2), np.int64)
+
+    def row(self, row: int, num_bits: int) -> PackedBits:
+        packed: PackedBits = self.rows[row].view(np.uint8)[: num_bits // 8]
+        return packed
+
+    def read(self, read_mask: ReadMask, *, first: int, count: int, num_bits: int) -> None:
+        for row in range(count):
+            read_mask(first + row, self.row(row, num_bits))
+
+    def fold_rows(
+        self,
+        count: int,
+        old: Chunk,
+        new: Chunk,
+        *,
+        bounds: Int64[np.ndarray, " cuts"],
+        weights: Float64[np.ndarray, " segments"],
+    ) -> tuple[Float64[np.ndarray, "rows 4"], Int64[np.ndarray, "rows 2"]]:
+        """Fold the first rows in place; return their sums and counts."""
+        self._sums.fill(0.0)
+        self._counts.fill(0)
+        # Rows go together; what the last ones hold beyond `count` is folded too, and left out.
+        _fold_rows(self.rows, count, old, new, bounds, weights, self._sums, self._counts)
+        return self._sums[:count].copy(), self._counts[:count].copy()
+
+    def fold_new(
+        self,
+        delta: Chunk,
+        stored: Chunk,
+        *,
+        bounds: Int64[np.ndarray, " cuts"],
+        weights: Float64[np.ndarray, " segments"],
+    ) -> tuple[float, Float64[np.ndarray, "1 4"], Int64[np.ndarray, "1 2"]]:
+        """The new task's bits in the first row; its norm N, its sums and its counts."""
+        words = self.rows[0, : len(delta) // _WORD]
+        _mark_nonzero(delta, words)
+        norms, _ = self.fold_rows(1, delta, delta, bounds=bounds, weights=weights)
+        sums, counts = self.fold_rows(1, delta, stored, bounds=bounds, weights=weights)
+        return float(norms[0, 0]), sums, counts

@@ -17,7 +17,7 @@ from store.parameters import ParameterSpace
 FORMAT_VERSION = 1
 
 RescalerNorm = Literal["global_l1", "tensor_mean_l1"]
-UnifiedDtype = Literal["float32", "bfloat16"]
+UnifiedDtype = Literal["float32", "bfloat16", "int8", "int4"]
 
 
 @dataclass(frozen=True)

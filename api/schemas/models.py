@@ -34,7 +34,7 @@ class CreateModelBody(RequestBody):
     rescaler_norm: Literal["global_l1", "tensor_mean_l1"] = Field(
         "global_l1", description="The norm that rescalers preserve."
     )
-    unified_dtype: Literal["float32", "bfloat16"] = Field(
+    unified_dtype: Literal["float32", "bfloat16", "int8", "int4"] = Field(
         "float32", description="How the unified delta is stored."
     )
 

@@ -24,7 +24,8 @@ def create(
         typer.Option(help="The norm that rescalers keep: the paper's, or that of its released code."),
     ] = None,
     unified_dtype: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="How the unified delta is stored.")
+        Literal["float32", "bfloat16", "int8", "int4"] | None,
+        typer.Option(help="How the unified delta is stored."),
     ] = None,
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from store.bits import count_bits, pack_bits
-from store.codecs import planes
+from store.codecs import groups, planes
 from store.codecs.coding import Bytes, Part, decode, encode
 from store.codecs.container import ArtefactReader, ArtefactWriter, Sink, Source
 from store.codecs.forms import Form
@@ -19,7 +19,12 @@ from store.errors import UnsupportedFormatError
 from store.parameters import CHUNK_ELEMENTS
 
 KIND = "unified"
-_FORMS: dict[str, Form] = {"float32": planes.Float32(), "bfloat16": planes.BFloat16()}
+_FORMS: dict[str, Form] = {
+    "float32": planes.Float32(),
+    "bfloat16": planes.BFloat16(),
+    "int8": groups.Grouped(8),
+    "int4": groups.Grouped(4),
+}
 DTYPES = tuple(_FORMS)
 
 Chunk = Float32[np.ndarray, " elements"]
@@ -110,12 +115,12 @@ class FloatReader:
         count = count_bits(present)
         sizes = self._form.piece_sizes(count)
         pieces = tuple(self._part(index, i, size_bytes=n) for i, n in enumerate(sizes, start=1))
-        bits = values.view(np.uint32)
+        bits, what = values.view(np.uint32), f"chunk {index} of unified delta {self._name}"
         if count == size:
-            self._form.decode(pieces, bits)
+            self._form.decode(pieces, bits, what=what)
         else:
-            kept = np.empty(count, dtype=np.uint32)
-            self._form.decode(pieces, kept)
+            kept = np.empty(count + 1, dtype=np.uint32)
+            self._form.decode(pieces, kept[:-1], what=what)
             put_back_zeros(kept, present, bits)
         return values
 

@@ -28,5 +28,9 @@ class Form(ABC):
         """The coded pieces; rewrites `values` to what `decode` gives back: none zero, signs as they were."""
 
     @abstractmethod
-    def decode(self, pieces: Pieces, values: Values) -> None:
-        """Fill `values` from the pieces."""
+    def decode(self, pieces: Pieces, values: Values, *, what: str) -> None:
+        """Fill `values` from the pieces; `what` names them in an error.
+
+        Raises:
+            CorruptBlobError: No encoder writes such pieces.
+        """

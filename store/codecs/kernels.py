@@ -19,14 +19,14 @@ def leave_out_zeros(values: Values, kept: Values) -> None:
     count = 0
     for i in range(values.size):
         kept[count] = values[i]
-        count += (values[i] << np.uint32(1)) != 0
+        count += (values[i] & np.uint32(0x7FFFFFFF)) != 0
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
 def put_back_zeros(kept: Values, present: Bytes, values: Values) -> None:
-    """The inverse: `present` has a bit set for each of `values` that comes from `kept`."""
-    taken = 0
+    """The inverse: `present` has a bit set for each of `values` that comes from `kept`; one more is read."""
+    taken = np.uint64(0)  # an unsigned index is not looked at for being negative: twice as fast
     for i in range(present.size):
         bits = present[i]
         block = values[8 * i : 8 * i + 8]
@@ -35,15 +35,13 @@ def put_back_zeros(kept: Values, present: Bytes, values: Values) -> None:
                 block[k] = 0
         elif bits == 255:
             for k in range(block.size):
-                block[k] = kept[taken + k]
-            taken += block.size
+                block[k] = kept[taken + np.uint64(k)]
+            taken += np.uint64(block.size)
         else:
-            for k in range(block.size):
-                if (bits >> k) & 1:
-                    block[k] = kept[taken]
-                    taken += 1
-                else:
-                    block[k] = 0
+            for k in range(block.size):  # without a branch, which would be guessed wrong half the time
+                bit = (bits >> np.uint8(k)) & np.uint8(1)
+                block[k] = kept[taken] & (np.uint32(0) - np.uint32(bit))
+                taken += np.uint64(bit)
 
 
 @njit(nogil=True, cache=True)
@@ -90,3 +88,14 @@ def join_bfloat16(first: Bytes, last: Bytes, values: Values) -> None:
     """The inverse of `split_bfloat16`."""
     for i in range(values.size):
         values[i] = (np.uint32(first[i]) << np.uint32(16)) | (np.uint32(last[i]) << np.uint32(24))
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def num_unusable(values: Values) -> int:
+    """How many of the values are zero, infinite or no numbers."""
+    count = 0
+    for i in range(values.size):
+        size = values[i] & np.uint32(0x7FFFFFFF)
+        count += (size == 0) | (size >= np.uint32(0x7F800000))
+    return count

@@ -12,7 +12,14 @@ import numpy as np
 
 from store.codecs.coding import Part, encode
 from store.codecs.forms import Form, Pieces, Values
-from store.codecs.kernels import join_bfloat16, join_float32, split_bfloat16, split_float32
+from store.codecs.kernels import (
+    join_bfloat16,
+    join_float32,
+    num_unusable,
+    split_bfloat16,
+    split_float32,
+)
+from store.errors import CorruptBlobError
 
 
 @final
@@ -27,9 +34,10 @@ class Float32(Form):
         split_float32(values, *planes, last)
         return ("raw", planes.reshape(-1).data), encode(last)
 
-    def decode(self, pieces: Pieces, values: Values) -> None:
+    def decode(self, pieces: Pieces, values: Values, *, what: str) -> None:
         planes, last = pieces
         join_float32(*planes.reshape(3, values.size), last, values)
+        _check(values, what)
 
 
 @final
@@ -44,5 +52,13 @@ class BFloat16(Form):
         split_bfloat16(values, first, last)
         return ("raw", first.data), encode(last)
 
-    def decode(self, pieces: Pieces, values: Values) -> None:
+    def decode(self, pieces: Pieces, values: Values, *, what: str) -> None:
         join_bfloat16(*pieces, values)
+        _check(values, what)
+
+
+def _check(values: Values, what: str) -> None:
+    if num_unusable(values):
+        raise CorruptBlobError(
+            f"values of {what}", expected="finite numbers other than zero", found="other values among them"
+        )

@@ -55,7 +55,7 @@ def test_all_models_are_listed_by_name(learned):
         ({"name": ""}, 422, "invalid-request"),
         ({"tuning": "lora"}, 422, "invalid-request"),
         ({"rescaler_norm": "l2"}, 422, "invalid-request"),
-        ({"unified_dtype": "int8"}, 422, "invalid-request"),
+        ({"unified_dtype": "int2"}, 422, "invalid-request"),
         ({"color": "red"}, 422, "invalid-request"),
     ],
 )

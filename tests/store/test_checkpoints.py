@@ -10,6 +10,7 @@ import torch
 
 from store.blobs import FileBlobs, MemoryBlobs
 from store.checkpoints import CheckpointStore
+from store.codecs.floats import DTYPES
 from store.errors import CorruptBlobError, IncompatibleTensorsError, InvalidUploadError, NotFoundError
 from store.manifest import FusionOptions, Manifest
 from store.parameters import CHUNK_ELEMENTS, ExpectedTensor
@@ -193,7 +194,7 @@ def test_folding_the_same_checkpoint_again_gives_the_same_revision(store, base, 
 
 
 @pytest.mark.parametrize("norm", ["global_l1", "tensor_mean_l1"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_option_is_recorded_and_the_norm_of_each_task_kept(store, base, tmp_path, norm, dtype):
     options = FusionOptions(rescaler_norm=norm, unified_dtype=dtype)
     outcome = learn_all(store, base, tmp_path, ["a", "b", "c"], options)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from store.codecs.floats import DTYPES as STORED_DTYPES
 from tests.store.folding import Model, aligned_starts, scattered
 from tests.store.reference import Textbook, closed_form, norm
 
@@ -25,7 +26,7 @@ DELTAS = st.lists(
     max_size=4,
 )
 NORMS = st.sampled_from(["global_l1", "tensor_mean_l1"])
-DTYPES = st.sampled_from(["float32", "bfloat16"])
+DTYPES = st.sampled_from(STORED_DTYPES)
 
 
 def delta_of(*values):

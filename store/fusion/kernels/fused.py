@@ -93,6 +93,26 @@ def _vote_word(
 
 @intrinsic
 @no_type_check
+def _same_signs(_typing: Any, one: Any, other: Any, word: Any) -> Any:
+    """The word whose bits are set where both floats have one sign and neither is zero."""
+
+    @no_type_check
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = ir.VectorType(_F32, _WORD)
+        zero = ir.Constant(vector, None)
+        first = builder.mul(arguments[2], _I64(_WORD))
+        values = []
+        for kind, argument in zip(signature.args[:2], arguments[:2], strict=True):
+            place = _at(builder, _data(context, builder, kind=kind, value=argument), first, vector=vector)
+            values.append(builder.load(place, align=4))
+        both = [builder.and_(*(builder.fcmp_ordered(sign, x, zero) for x in values)) for sign in "<>"]
+        return builder.bitcast(builder.or_(*both), _I32)
+
+    return types.uint32(one, other, word), generate
+
+
+@intrinsic
+@no_type_check
 def _add_products(
     _typing: Any,
     rows: Any,
@@ -107,7 +127,7 @@ def _add_products(
 ) -> Any:
     """Clears the bits that do not keep, and adds a tile's products to the sums, for _ROWS_TOGETHER tasks.
 
-    Per task: sums += (weight sum |u'|, sum u' u', sum u' r) over the bits that stay, sum r r over all.
+    Per task: sums += the planes' values where its bit was set, the first plane's times the weight.
     """
 
     @no_type_check
@@ -128,7 +148,7 @@ def _add_products(
             words = []
             for number, count in zip(numbers, counts_of, strict=True):
                 position = builder.add(builder.mul(number, stride), builder.add(word_, tile.index))
-                words.append(_kept_word(builder, _at(builder, array.data, position), kept, counts=count))
+                words.append(_clear_word(builder, _at(builder, array.data, position), kept, counts=count))
             planes_here = _at(builder, planes_data, builder.mul(tile.index, _I64(4 * _WORD)))
             _add_owned(builder, planes_here, words, sums_of=sums_of)
         for number, totals, count in zip(numbers, sums_of, counts_of, strict=True):
@@ -143,30 +163,28 @@ def _add_products(
     return types.void(*arguments), generate
 
 
-def _kept_word(builder: Any, place: Any, keep: Any, *, counts: list[Any]) -> tuple[Any, Any]:
-    """The word's bits before and after, the latter written back; both are counted."""
+def _clear_word(builder: Any, place: Any, keep: Any, *, counts: list[Any]) -> Any:
+    """The word's bits before; in its place stand those that keep. Both are counted."""
     before = builder.load(place)
     after = builder.and_(before, keep)
     builder.store(after, place)
     for bits, total in zip((before, after), counts, strict=True):
         ones = builder.zext(builder.ctpop(bits), _I64)
         builder.store(builder.add(builder.load(total), ones), total)
-    return before, after
+    return before
 
 
-def _add_owned(builder: Any, planes: Any, words: list[tuple[Any, Any]], *, sums_of: list[list[Any]]) -> None:
-    """The planes' values are added to a row's sums where its bit is set: before, for the last plane."""
+def _add_owned(builder: Any, planes: Any, words: list[Any], *, sums_of: list[list[Any]]) -> None:
+    """Each row's sums += the planes' values where the row's bit is set."""
     vector = ir.VectorType(_F64, _LANES)
-    nothing = ir.Constant(vector, None)
     for group in range(0, _WORD, _LANES):
+        bits = [builder.trunc(builder.lshr(word, _I32(group)), ir.IntType(_LANES)) for word in words]
+        chosen = [builder.bitcast(lanes, ir.VectorType(_I1, _LANES)) for lanes in bits]
         for plane in range(4):
-            place = _at(builder, planes, _I64(plane * _WORD + group), vector=vector)
-            values = builder.load(place, align=8)
-            for (before, after), totals in zip(words, sums_of, strict=True):
-                bits = builder.lshr(before if plane == 3 else after, _I32(group))
-                chosen = builder.bitcast(builder.trunc(bits, ir.IntType(_LANES)), ir.VectorType(_I1, _LANES))
-                owned = builder.select(chosen, values, nothing)
-                builder.store(builder.fadd(builder.load(totals[plane]), owned), totals[plane])
+            values = builder.load(_at(builder, planes, _I64(plane * _WORD + group), vector=vector), align=8)
+            for lanes, totals in zip(chosen, sums_of, strict=True):
+                total = builder.load(totals[plane])
+                builder.store(builder.select(lanes, builder.fadd(total, values), total), totals[plane])
 
 
 def _add_to(builder: Any, table: Any, row: Any, *, values: list[Any], add: Any) -> None:
@@ -213,12 +231,8 @@ def _decide(unified: Floats, delta: Floats, votes: Floats, largest: Floats, out:
 @njit(f"void({_F}, uint32[::1])", nogil=True, cache=True)
 @no_type_check
 def _mark_nonzero(values: Floats, words: Words) -> None:
-    table = values.reshape(-1, _WORD)
-    for i in range(table.shape[0]):
-        word = np.uint32(0)
-        for j in range(_WORD):
-            word |= np.uint32(table[i, j] != _ZERO) << np.uint32(j)
-        words[i] = word
+    for word in range(words.shape[0]):
+        words[word] = _same_signs(values, values, word)
 
 
 @njit(
@@ -237,7 +251,11 @@ def _fold_rows(
     sums: Float64[np.ndarray, "rows 4"],
     counts: Int64[np.ndarray, "rows 2"],
 ) -> None:
-    """A bit stays where old and new have one sign; see _add_products for the sums (u' = new, r = old)."""
+    """A bit stays where old and new have one sign.
+
+    Per row, with x = new and r = old: sums += (sum weight |x|, sum x x, sum x r) over the bits that stay and
+    sum r r over all; counts += the bits before and after.
+    """
     olds, news = old.reshape(-1, _WORD), new.reshape(-1, _WORD)
     keep = np.empty(_TILE_WORDS, np.uint32)
     planes = np.empty((_TILE_WORDS, 4, _WORD))
@@ -245,16 +263,15 @@ def _fold_rows(
         for first in range(bounds[segment], bounds[segment + 1], _TILE_WORDS):
             num_words = min(_TILE_WORDS, bounds[segment + 1] - first)
             for i in range(num_words):
-                word = np.uint32(0)
-                for j in range(_WORD):
-                    r, x = olds[first + i, j], news[first + i, j]
-                    same = ((r > _ZERO) & (x > _ZERO)) | ((r < _ZERO) & (x < _ZERO))
-                    word |= np.uint32(same) << np.uint32(j)
-                keep[i] = word
+                keep[i] = _same_signs(old, new, first + i)
                 for j in range(_WORD):
                     r, x = np.float64(olds[first + i, j]), np.float64(news[first + i, j])
-                    planes[i, 0, j], planes[i, 1, j] = abs(x), x * x
-                    planes[i, 2, j], planes[i, 3, j] = x * r, r * r
+                    # A product is positive where the signs are one; float64 has no underflow of float32s.
+                    stays = x * r > 0.0
+                    planes[i, 0, j] = abs(x) if stays else 0.0
+                    planes[i, 1, j] = x * x if stays else 0.0
+                    planes[i, 2, j] = x * r if stays else 0.0
+                    planes[i, 3, j] = r * r
             for row in range(0, num_rows, _ROWS_TOGETHER):
                 _add_products(rows, row, first, keep, num_words, planes, weights[segment], sums, counts)
 

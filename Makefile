@@ -32,6 +32,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "Installing requirements.lock into $(VENV) (the first time some 6 GB, most of it PyTorch: a few minutes)"
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@echo "Compiling the kernels for this processor"
+	@$(BIN)/python -c 'import store.checkpoints'
 	@touch $@
 	@echo "Ready: $(BIN)/condu --help"
 

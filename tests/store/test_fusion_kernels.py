@@ -71,8 +71,10 @@ def test_more_tasks_than_are_held_together_fold_like_the_plain_ones(kernels):
 
 
 @pytest.mark.parametrize("kernels", FAST, ids=["fused", "device"])
-@given(seed=st.integers(0, 2**32), words=st.integers(1, 40), rescaler=st.floats(0, 3))
-def test_fast_rebuilds_equal_the_plain_one_bit_for_bit(kernels, seed, words, rescaler):
+@given(
+    seed=st.integers(0, 2**32), words=st.integers(1, 40), rescaler=st.floats(0, 3), shift=st.integers(0, 17)
+)
+def test_fast_rebuilds_equal_the_plain_one_bit_for_bit(kernels, seed, words, rescaler, shift):
     rng = np.random.default_rng(seed)
     size = 32 * words
     base, unified = (torch.from_numpy(rng.standard_normal(size).astype(np.float32)) for _ in range(2))
@@ -81,7 +83,7 @@ def test_fast_rebuilds_equal_the_plain_one_bit_for_bit(kernels, seed, words, res
     mask = torch.from_numpy(pack_bits(rng.random(size) < 0.7))
     outs = []
     for one in (kernels, ReferenceKernels()):
-        out = torch.full((size,), torch.nan)
+        out = torch.full((size + shift,), torch.nan)[shift:]  # any address, on a cache line or not
         Condu(one).rebuild(base=base, unified=unified, mask=mask, rescaler=rescaler, out=out)
         outs.append(out.view(torch.int32))
     assert torch.equal(*outs)

@@ -206,7 +206,6 @@ def _clear_word(builder: Any, place: Any, keep: Any, *, counts: list[Any]) -> An
 
 
 def _add_owned(builder: Any, planes: Any, words: list[Any], *, sums_of: list[list[Any]]) -> None:
-    """out = base + rescaler (M * unified), for any buffer."""
     """Each row's sums += the planes' values where the row's bit is set."""
     vector = ir.VectorType(_F64, _LANES)
     for group in range(0, WORD, _LANES):
@@ -314,6 +313,7 @@ def fold_rows(
 @njit(f"void({_F}, {_F}, uint32[::1], float32, {_F})", nogil=True, cache=True)
 @no_type_check
 def rebuild(base: Floats, unified: Floats, words: Words, rescaler: np.float32, out: Floats) -> None:
+    """Fill `out` with base + rescaler (M * unified)."""
     for word in range(words.shape[0]):
         _rebuild_word(base, unified, word, words[word], rescaler, out)
 
@@ -321,6 +321,6 @@ def rebuild(base: Floats, unified: Floats, words: Words, rescaler: np.float32, o
 @njit(f"void({_F}, {_F}, uint32[::1], float32, {_F})", nogil=True, cache=True)
 @no_type_check
 def rebuild_streaming(base: Floats, unified: Floats, words: Words, rescaler: np.float32, out: Floats) -> None:
-    """The same for a buffer at a multiple of STREAM_BYTES."""
+    """Fill a buffer that starts at a multiple of STREAM_BYTES with base + rescaler (M * unified)."""
     for word in range(words.shape[0]):
         _stream_word(base, unified, word, words[word], rescaler, out)

@@ -74,4 +74,4 @@ def base_ref(base: BaseRecord) -> BaseRef:
 
 def base_manifest(services: Services, base: BaseRecord) -> BaseManifest:
     """The layout of the base's tensors, without its weights."""
-    return BaseManifest.from_json(bytes(services.store.blobs.read(base.digest)))
+    return BaseManifest.from_json(services.store.blobs.read_checked(base.digest))

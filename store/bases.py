@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from store.blobs import Blobs
 from store.errors import CorruptBlobError, IncompatibleTensorsError, InvalidUploadError
 from store.manifest import BaseManifest
-from store.parameters import ExpectedTensor, Kind, ParameterSpace
+from store.parameters import TORCH_DTYPES, ExpectedTensor, Kind, ParameterSpace
 from store.safefile import SafeFile, SafeHeader, header_bytes, parse_safetensors, tensor_bytes
 
 BASE_DTYPES = ("float32", "float16", "bfloat16")
@@ -84,12 +85,18 @@ def load_base(blobs: Blobs, digest: str) -> Base:
         NotFoundError: There is no such base.
         CorruptBlobError: Its bytes are damaged.
     """
-    manifest = BaseManifest.from_json(bytes(blobs.read(digest)))
+    manifest = BaseManifest.from_json(blobs.read_checked(digest))
+    size = blobs.size_bytes(manifest.weights)
+    if size != manifest.size_bytes:
+        raise CorruptBlobError(
+            f"weights of base {digest}", expected=f"{manifest.size_bytes} bytes", found=f"{size} bytes"
+        )
     content = blobs.read(manifest.weights)
     found = xxhash.xxh3_64_hexdigest(content)
     if found != manifest.weights_xxh3:
         raise CorruptBlobError(f"weights of base {digest}", expected=manifest.weights_xxh3, found=found)
     tensors = parse_safetensors(content)
+    _check_layout(manifest.space, tensors, f"weights of base {digest}")
     space = manifest.space
     return Base(
         digest=digest,
@@ -98,6 +105,15 @@ def load_base(blobs: Blobs, digest: str) -> Base:
         buffers={spec.name: tensors[spec.name].clone() for spec in space.buffers},
         fixed={spec.name: tensors[spec.name].clone() for spec in space.fixed},
     )
+
+
+def _check_layout(space: ParameterSpace, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Nothing where these are the space's tensors; before memory is asked for on the word of a manifest."""
+    expected = [(spec.name, spec.shape, TORCH_DTYPES[spec.dtype]) for spec in space.all_specs]
+    found = [(name, tuple(tensors[name].shape), tensors[name].dtype) for name in sorted(tensors)]
+    for want, got in zip_longest(expected, found):
+        if want != got:
+            raise CorruptBlobError(f"layout of {what}", expected=str(want), found=str(got))
 
 
 def check_header(space: ParameterSpace, header: SafeHeader) -> None:

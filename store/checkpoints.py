@@ -105,7 +105,7 @@ class CheckpointStore:
 
     def manifest(self, digest: str) -> Manifest:
         """The revision's manifest."""
-        return Manifest.from_json(bytes(self.blobs.read(digest)))
+        return Manifest.from_json(self.blobs.read_checked(digest))
 
     def fold(
         self,
@@ -221,9 +221,9 @@ class CheckpointStore:
     def sizes(self, manifest: Manifest) -> StoredSizes:
         """Bytes on disk of what this revision keeps."""
         size = self.blobs.size_bytes
-        base = self.blobs.read(manifest.base)
+        base = self.blobs.read_checked(manifest.base)
         return StoredSizes(
-            base=len(base) + size(_weights_of(base)),
+            base=len(base) + size(BaseManifest.from_json(base).weights),
             unified=size(manifest.unified) if manifest.unified else 0,
             triggers={task.name: size(task.mask) for task in manifest.tasks},
             prototypes={task.name: size(task.prototypes) for task in manifest.tasks},
@@ -285,10 +285,6 @@ def _refolded(task: TaskEntry, mask: str, result: FoldedTask) -> TaskEntry:
     return replace(
         task, mask=mask, rescaler=result.rescaler, l1_norm=result.l1_norm, bits_set=result.bits_set
     )
-
-
-def _weights_of(base_manifest: memoryview) -> str:
-    return BaseManifest.from_json(bytes(base_manifest)).weights
 
 
 def _check_parent(old: Manifest | None, *, base: Base, options: FusionOptions, name: str) -> None:

@@ -7,17 +7,20 @@ dtype, the tasks in their order.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 from store.errors import NotFoundError, UnsupportedFormatError
 from store.parameters import ParameterSpace
+from store.strict_json import Fields, canonical_json, parse_object
 
 FORMAT_VERSION = 1
 
 RescalerNorm = Literal["global_l1", "tensor_mean_l1"]
 UnifiedDtype = Literal["float32", "bfloat16", "int8", "int4"]
+TieRule = Literal["negative"]
+Accumulation = Literal["float32/float64"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class FusionOptions:
     kind: str = "condu"
     rescaler_norm: RescalerNorm = "global_l1"
     unified_dtype: UnifiedDtype = "float32"
-    tie_rule: Literal["negative"] = "negative"
-    accumulation: Literal["float32/float64"] = "float32/float64"
+    tie_rule: TieRule = "negative"
+    accumulation: Accumulation = "float32/float64"
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,9 @@ class BaseManifest:
         """The base manifest that `to_json` wrote.
 
         Raises:
-            UnsupportedFormatError: Another kind of document, or a newer format.
+            UnsupportedFormatError: Another kind of document, a newer format, or none that `to_json` writes.
         """
-        values = _parsed("base", content)
-        space = ParameterSpace.from_dict(values["space"])
-        return cls(values["weights"], values["weights_xxh3"], int(values["size_bytes"]), space)
+        return _parsed("base", content, _base_manifest)
 
 
 _NO_SPACE = ParameterSpace((), (), ())
@@ -161,34 +162,93 @@ class Manifest:
         """The manifest that `to_json` wrote.
 
         Raises:
-            UnsupportedFormatError: Another kind of document, or a newer format.
+            UnsupportedFormatError: Another kind of document, a newer format, or none that `to_json` writes.
         """
-        values = _parsed("revision", content)
-        tasks = tuple(
-            TaskEntry(**{**row, "classes": tuple(row["classes"]), "templates": tuple(row["templates"])})
-            for row in values["tasks"]
-        )
-        return cls(**{**values, "options": FusionOptions(**values["options"]), "tasks": tasks})
+        return _parsed("revision", content, _manifest)
+
+
+Document = TypeVar("Document", BaseManifest, Manifest)
 
 
 def _canonical(kind: str, values: Mapping[str, Any]) -> bytes:
-    document = {"format": FORMAT_VERSION, "kind": kind, **values}
-    return json.dumps(
-        document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-    ).encode()
+    return canonical_json({"format": FORMAT_VERSION, "kind": kind, **values})
 
 
-def _parsed(kind: str, content: bytes) -> dict[str, Any]:
+def _parsed(kind: str, content: bytes, read: Callable[[Fields], Document]) -> Document:
+    """The document, if its fields are what they should be and these bytes are the one way to write it."""
     try:
-        values = json.loads(content)
-        found_kind, version = values.pop("kind"), values.pop("format")
-    except (ValueError, AttributeError, KeyError) as error:
-        raise UnsupportedFormatError(
-            f"this blob is no manifest of a {kind}; pass the digest of one"
-        ) from error
+        fields = Fields(parse_object(content))
+        found_kind, version = fields.text("kind"), fields.count("format")
+    except ValueError as error:
+        raise _no_manifest(kind, error) from error
     if found_kind != kind or version != FORMAT_VERSION:
         raise UnsupportedFormatError(
-            f"this is a {found_kind} manifest of format {version}; "
+            f"this is a {found_kind[:80]!r} manifest of format {version}; "
             f"expected a {kind} of format {FORMAT_VERSION}: upgrade condu"
         )
-    return dict(values)
+    try:
+        document = read(fields)
+        fields.end()
+        if document.to_json() != content:
+            raise ValueError("its values contradict each other, or are not written canonically")  # noqa: TRY301 - one remedy
+    except ValueError as error:
+        raise _no_manifest(kind, error) from error
+    return document
+
+
+def _no_manifest(kind: str, error: ValueError) -> UnsupportedFormatError:
+    return UnsupportedFormatError(
+        f"this blob is no manifest of a {kind}: {error}; pass the digest of one, or run `condu verify`"
+    )
+
+
+def _base_manifest(fields: Fields) -> BaseManifest:
+    fields.digest("layout")  # formed anew and compared, as all that follows from the rest
+    return BaseManifest(
+        weights=fields.digest("weights"),
+        weights_xxh3=fields.checksum("weights_xxh3"),
+        size_bytes=fields.count("size_bytes"),
+        space=ParameterSpace.from_dict(fields.values("space")),
+    )
+
+
+def _manifest(fields: Fields) -> Manifest:
+    num_parameters = fields.count("num_parameters")
+    manifest = Manifest(
+        base=fields.digest("base"),
+        layout=fields.digest("layout"),
+        num_parameters=num_parameters,
+        options=_options(fields.fields("options")),
+        unified=fields.optional_digest("unified"),
+        tasks=tuple(_task(Fields(row), num_parameters) for row in fields.items("tasks")),
+        parent=fields.optional_digest("parent"),
+    )
+    if len({task.name for task in manifest.tasks}) < len(manifest.tasks):
+        raise ValueError("a task is in it twice")
+    if manifest.tasks and manifest.unified is None:
+        raise ValueError("it has tasks and no unified delta")
+    return manifest
+
+
+def _options(fields: Fields) -> FusionOptions:
+    return FusionOptions(
+        kind=fields.text("kind"),
+        rescaler_norm=fields.one_of("rescaler_norm", get_args(RescalerNorm)),
+        unified_dtype=fields.one_of("unified_dtype", get_args(UnifiedDtype)),
+        tie_rule=fields.one_of("tie_rule", get_args(TieRule)),
+        accumulation=fields.one_of("accumulation", get_args(Accumulation)),
+    )
+
+
+def _task(fields: Fields, num_parameters: int) -> TaskEntry:
+    return TaskEntry(
+        name=fields.text("name"),
+        mask=fields.digest("mask"),
+        rescaler=fields.measure("rescaler"),
+        l1_norm=fields.measure("l1_norm"),
+        bits_set=fields.count("bits_set", most=num_parameters),
+        buffers=fields.optional_digest("buffers"),
+        prototypes=fields.digest("prototypes"),
+        classes=fields.texts("classes"),
+        templates=fields.texts("templates"),
+    )

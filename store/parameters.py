@@ -8,7 +8,7 @@ between is zero and stays zero under every operation of the store.
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from store.errors import IncompatibleTensorsError
+from store.strict_json import Fields
 
 ALIGNMENT = 64
 """Elements; 64 float32 are 256 bytes, and 64 mask bits are 8 bytes."""
@@ -26,6 +27,12 @@ ALIGNMENT = 64
 CHUNK_ELEMENTS = 2**20
 """Elements of the flat buffer that are stored and worked on together (the last chunk may be shorter): 4 MiB
 of float32."""
+
+MAX_TENSORS = 50_000
+MAX_NAME_LENGTH = 512
+MAX_DIMENSIONS = 16
+MAX_FLAT_SIZE = 2**48
+"""Elements; more than any file system holds, and small enough for all arithmetic on positions."""
 
 FLOAT_DTYPES = {
     "float32": torch.float32,
@@ -166,18 +173,37 @@ class ParameterSpace:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ParameterSpace":
-        """The space that `to_dict` described."""
-        return cls(*(_specs(values[group]) for group in ("fused", "buffers", "fixed")))
+        """The space that `to_dict` described.
+
+        Raises:
+            ValueError: No space is described by these values.
+        """
+        entries: dict[str, tuple[tuple[int, ...], str, Kind]] = {}
+        groups = Fields(values)
+        for group, kind, dtypes in _GROUPS:
+            rows = groups.items(group)
+            if len(entries) + len(rows) > MAX_TENSORS:
+                raise ValueError(f"it names more than {MAX_TENSORS} tensors")
+            entries |= (_described(Fields(row), kind, tuple(dtypes)) for row in rows)
+        space = cls.describe(entries)
+        if space.flat_size > MAX_FLAT_SIZE or space.to_dict() != values:
+            raise ValueError("its tensors do not lie where their names and shapes put them")
+        return space
 
 
-def _specs(rows: Iterable[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(
-            name=str(row["name"]),
-            shape=tuple(int(n) for n in row["shape"]),
-            dtype=str(row["dtype"]),
-            offset=int(row["offset"]),
-            size=int(row["size"]),
-        )
-        for row in rows
-    )
+_GROUPS: tuple[tuple[str, Kind, Mapping[str, torch.dtype]], ...] = (
+    ("fused", "parameter", FLOAT_DTYPES),
+    ("buffers", "buffer", FLOAT_DTYPES),
+    ("fixed", "fixed", FIXED_DTYPES),
+)
+
+
+def _described(
+    row: Fields, kind: Kind, dtypes: tuple[str, ...]
+) -> tuple[str, tuple[tuple[int, ...], str, Kind]]:
+    name, shape = row.text("name"), row.items("shape")
+    if len(name) > MAX_NAME_LENGTH or len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"tensor {name[:80]!r} has too long a name or too many dimensions")
+    if not all(type(n) is int and 0 <= n <= MAX_FLAT_SIZE for n in shape):
+        raise ValueError(f"tensor {name!r}: its shape must be whole numbers from 0 to {MAX_FLAT_SIZE}")
+    return name, (shape, row.one_of("dtype", dtypes), kind)

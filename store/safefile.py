@@ -11,7 +11,6 @@ import mmap
 import os
 import struct
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,10 @@ import torch
 from torch import Tensor
 
 from store.errors import BlobsUnavailableError, InvalidUploadError
-from store.parameters import TORCH_DTYPES
+from store.parameters import MAX_DIMENSIONS, MAX_NAME_LENGTH, MAX_TENSORS, TORCH_DTYPES
+from store.strict_json import parse_object
 
 MAX_HEADER_BYTES = 16 * 2**20
-MAX_TENSORS = 50_000
-MAX_NAME_LENGTH = 512
 
 DTYPE_NAMES = {
     "F64": "float64",
@@ -150,22 +148,11 @@ def _tensor(content: mmap.mmap | memoryview, entry: TensorRange) -> Tensor:
 
 def _parse_json(raw: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        return parse_object(raw)
+    except ValueError as error:
         raise InvalidUploadError(
             f"the header is not JSON ({error}); the file is damaged or not safetensors"
         ) from error
-    if not isinstance(values, dict):
-        raise InvalidUploadError("the header is not a JSON object; the file is not safetensors")
-    return values
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{twice[:80]!r} is named twice")
-    return values
 
 
 def _checked_range(name: str, entry: object, *, data_start: int, file_size: int) -> TensorRange:
@@ -186,7 +173,8 @@ def _checked_range(name: str, entry: object, *, data_start: int, file_size: int)
         )
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise InvalidUploadError(
-            f"tensor {shown}: shape and data_offsets must be lists of whole numbers >= 0"
+            f"tensor {shown}: shape (of at most {MAX_DIMENSIONS}) and data_offsets must be lists of "
+            "whole numbers >= 0"
         )
     begin, end = offsets
     size = math.prod(shape) * TORCH_DTYPES[DTYPE_NAMES[dtype]].itemsize
@@ -199,7 +187,10 @@ def _checked_range(name: str, entry: object, *, data_start: int, file_size: int)
 
 
 def _are_counts(values: object) -> bool:
-    return isinstance(values, list) and all(type(n) is int and 0 <= n < 2**63 for n in values)
+    # Bounded in number too: the product of a million large dimensions takes hours.
+    if not isinstance(values, list) or len(values) > MAX_DIMENSIONS:
+        return False
+    return all(type(n) is int and 0 <= n < 2**63 for n in values)
 
 
 def _check_coverage(tensors: Mapping[str, TensorRange], data_start: int, file_size: int) -> None:

@@ -78,7 +78,7 @@ def _weights(blobs: Blobs, bases: Iterable[str]) -> set[str]:
     weights = set()
     for digest in bases:
         try:
-            weights.add(BaseManifest.from_json(bytes(blobs.read(digest))).weights)
+            weights.add(BaseManifest.from_json(blobs.read_checked(digest)).weights)
         except NotFoundError:
             continue
     return weights

@@ -73,7 +73,7 @@ def _named(
     for digest in base_digests:
         digests.add(digest)
         try:
-            digests.add(BaseManifest.from_json(bytes(store.blobs.read(digest))).weights)
+            digests.add(BaseManifest.from_json(store.blobs.read_checked(digest)).weights)
         except StoreError as error:
             problems.append(f"base {digest}: {error}")
     return digests, problems
@@ -94,10 +94,10 @@ def _check_bytes(blobs: Blobs, digest: str) -> tuple[str | None, int]:
 
 
 def _check_revision(store: CheckpointStore, digest: str, damaged: set[str]) -> Iterator[str]:
-    manifest = store.manifest(digest)
-    if manifest.named_blobs() & damaged or not manifest.unified:
-        return  # its damaged blobs are reported already; what they decode to says nothing
     try:
+        manifest = store.manifest(digest)
+        if manifest.named_blobs() & damaged or not manifest.unified:
+            return  # its damaged blobs are reported already; what they decode to says nothing
         base = load_base(store.blobs, manifest.base)
         for task in manifest.tasks:
             yield from _check_task(store.blobs, base, manifest, task=task)
@@ -120,7 +120,7 @@ def _check_task(blobs: Blobs, base: Base, manifest: Manifest, *, task: TaskEntry
     if num_bits != task.bits_set:
         yield f"task {task.name!r}: its mask has {num_bits} bits set, the manifest says {task.bits_set}"
     served = task.rescaler * norm
-    if task.bits_set and abs(served - task.l1_norm) > _NORM_TOLERANCE * task.l1_norm:
+    if task.bits_set and not abs(served - task.l1_norm) <= _NORM_TOLERANCE * task.l1_norm:
         yield f"task {task.name!r}: the norm of its served delta is {served!r}, its N is {task.l1_norm!r}"
 
 

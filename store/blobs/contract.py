@@ -18,6 +18,9 @@ from store.errors import CorruptBlobError, NotFoundError
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COPY_BYTES = 4 * 2**20
 
+MAX_CHECKED_BYTES = 64 * 2**20
+"""A manifest of a thousand tasks of a thousand classes has half as much."""
+
 
 @dataclass(frozen=True)
 class Blob:
@@ -121,6 +124,25 @@ class Blobs(ABC):
     @abstractmethod
     def copy_to(self, digest: str, path: Path) -> None:
         """Make the blob readable at `path`, a new file that the caller must never write to."""
+
+    def read_checked(self, digest: str, *, max_bytes: int = MAX_CHECKED_BYTES) -> bytes:
+        """The whole of a small blob, checked against its digest: what has no sums of its own is read so.
+
+        Raises:
+            NotFoundError: There is no such blob.
+            CorruptBlobError: Its bytes are not those that were written, or more than such a blob ever has.
+            BlobsUnavailableError: The storage refused.
+        """
+        size = self.size_bytes(digest)
+        if size > max_bytes:
+            raise CorruptBlobError(
+                f"blob {digest}", expected=f"at most {max_bytes} bytes", found=f"{size} bytes"
+            )
+        content = bytes(self.read(digest))
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise CorruptBlobError(f"blob {digest}", expected=digest, found=found)
+        return content
 
     def put(self, content: bytes) -> Blob:
         """Write the bytes as one blob."""

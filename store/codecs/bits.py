@@ -3,11 +3,13 @@
 import numpy as np
 
 from store.bits import PackedBits
-from store.codecs.coding import Part, decode, encode
+from store.codecs.coding import Part, check_spare_bits, decode, encode
 from store.codecs.container import ArtefactReader, ArtefactWriter, Sink, Source
+from store.errors import UnsupportedFormatError
 from store.parameters import CHUNK_ELEMENTS
 
 KIND = "mask"
+_BIT_ORDER = "little"
 
 
 def encode_mask(packed: PackedBits) -> Part:
@@ -23,7 +25,7 @@ class MaskWriter:
         header = {
             "layout": layout,
             "bit_count": num_bits,
-            "bit_order": "little",
+            "bit_order": _BIT_ORDER,
             "chunk_elements": CHUNK_ELEMENTS,
         }
         self._writer = ArtefactWriter(sink, kind=KIND, header=header)
@@ -41,10 +43,14 @@ class MaskReader:
     """Decodes the chunks of a mask artefact, in any order and from several threads."""
 
     def __init__(self, source: Source) -> None:
-        self._reader = ArtefactReader(source, kind=KIND)
+        self._reader = ArtefactReader(source, kind=KIND, size_field="bit_count", form_field="bit_order")
         self._name = source.name
-        self.layout = str(self._reader.header["layout"])
-        self.num_bits = int(self._reader.header["bit_count"])
+        self.layout, self.num_bits = self._reader.layout, self._reader.num_elements
+        if self._reader.form != _BIT_ORDER:
+            raise UnsupportedFormatError(
+                f"mask {source.name} has its bits in the order {self._reader.form!r}; upgrade condu"
+            )
+        self._reader.require_rows(1)
 
     @property
     def num_chunks(self) -> int:
@@ -53,12 +59,11 @@ class MaskReader:
 
     def chunk(self, index: int, out: PackedBits | None = None) -> PackedBits:
         """The packed bits of a chunk, in `out` (of exactly its bytes) where that is given."""
-        num_bits = min(CHUNK_ELEMENTS, self.num_bits - index * CHUNK_ELEMENTS)
-        packed = np.empty(-(-num_bits // 8), dtype=np.uint8) if out is None else out
-        decode(
-            self._reader.chunks[index].codec,
-            self._reader.payload(index),
-            out=packed,
-            what=f"chunk {index} of mask {self._name}",
-        )
+        num_bits = self._reader.chunk_size(index)
+        num_bytes = -(-num_bits // 8)
+        packed = np.empty(num_bytes, dtype=np.uint8) if out is None else out
+        what = f"chunk {index} of mask {self._name}"
+        payload = self._reader.payload(index, at_most=num_bytes)
+        decode(self._reader.chunks[index].codec, payload, out=packed, what=what)
+        check_spare_bits(packed, num_bits, what)
         return packed

@@ -27,6 +27,8 @@ level searches; with these, planes of exponents take up to a fifth fewer bytes t
 the time to decode (docs/decisions/0008)."""
 _LEAST_GAIN = 0.03
 
+CODECS = ("zeros", "raw", "zstd")
+
 Bytes = UInt8[np.ndarray, " bytes"]
 Part = tuple[str, bytes | memoryview]
 """The codec chosen, and the payload."""
@@ -58,15 +60,10 @@ def decode(codec: str, payload: memoryview, *, out: Bytes, what: str) -> None:
         CorruptBlobError: The payload does not decode to exactly that many bytes.
         UnsupportedFormatError: The codec is unknown.
     """
-    if codec == "zeros":
-        content: bytes | memoryview = b""
-    elif codec == "raw":
-        content = payload
-    elif codec == "zstd":
-        content = _decompressed(payload, size_bytes=out.nbytes, what=what)
-    else:
+    if codec not in CODECS:
         raise UnsupportedFormatError(f"{what} is coded as {codec!r}; upgrade condu to read it")
     size = 0 if codec == "zeros" else out.nbytes
+    content = _decompressed(payload, size_bytes=size, what=what) if codec == "zstd" else payload
     if len(content) != size:
         raise CorruptBlobError(what, expected=f"{size} bytes", found=f"{len(content)} bytes")
     out[:size] = np.frombuffer(content, dtype=np.uint8)
@@ -82,3 +79,9 @@ def _decompressed(payload: memoryview, *, size_bytes: int, what: str) -> bytes:
         return _contexts.decompressor.decompress(payload)
     except zstandard.ZstdError as error:
         raise CorruptBlobError(what, expected="a zstd frame", found=str(error)) from error
+
+
+def check_spare_bits(packed: Bytes, num_bits: int, what: str) -> None:
+    """Nothing, where the bits behind the last element are zero; else CorruptBlobError."""
+    if num_bits % 8 and packed[-1] >> num_bits % 8:
+        raise CorruptBlobError(what, expected=f"{num_bits} bits", found="bits behind the last")

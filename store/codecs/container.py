@@ -7,10 +7,10 @@
 
 The index stands at the end so that an artefact is written in one pass without knowing its length, and a
 reader finds any chunk without touching another. Every chunk is checked against its sum each time it is
-decoded.
+decoded. Of the index nothing is believed either: payloads must lie one behind the other as a writer puts
+them, and whatever no writer writes is refused when the artefact is opened.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import xxhash
 
 from store.codecs.framing import (
+    ALIGNMENT_BYTES,
     FORMAT_VERSION,
     MAGIC,
     PROLOGUE,
@@ -29,6 +30,8 @@ from store.codecs.framing import (
     tail,
 )
 from store.errors import CorruptBlobError, UnsupportedFormatError
+from store.parameters import CHUNK_ELEMENTS, MAX_FLAT_SIZE
+from store.strict_json import Fields, parse_object
 
 __all__ = ["MAGIC", "ArtefactReader", "ArtefactWriter", "ChunkEntry", "Sink", "Source"]
 
@@ -77,36 +80,72 @@ class ArtefactWriter:
         self._sink.write(tail(self._header | {"chunks": self._chunks}))
 
 
+_MAX_INDEX_BYTES = 8 * 2**20
+"""Some 10**11 elements."""
+
+
 class ArtefactReader:
     """Random access to the chunks of an artefact.
 
+    Args:
+        source: Its bytes.
+        kind: What it must be.
+        size_field: The field of the index that counts elements.
+        form_field: The field that says how they are kept.
+
     Attributes:
-        header: The fields that the writer was given.
+        layout: Digest of the parameter space that the elements are of.
+        num_elements: How many there are.
+        form: What the form field says; whether it is known is the caller's to check.
         chunks: The index's rows.
 
     Raises:
-        CorruptBlobError: The frame or the index is damaged.
+        CorruptBlobError: The frame or the index is damaged, or is none that a writer writes.
         UnsupportedFormatError: Another kind of artefact, or a format version that this software does not
             read.
     """
 
-    def __init__(self, source: Source, *, kind: str) -> None:
+    def __init__(self, source: Source, *, kind: str, size_field: str, form_field: str) -> None:
         self._source = source
         self._name = f"{kind} {source.name}"
         self._check_prologue(kind)
-        index, self._data_end = read_index(source, self._name)
-        self.header: dict[str, Any] = json.loads(index)
-        self.chunks = tuple(ChunkEntry(*row) for row in self.header.pop("chunks"))
+        index, data_end = read_index(source, self._name, max_bytes=_MAX_INDEX_BYTES)
+        try:
+            fields = Fields(parse_object(index))
+            fields.one_of("kind", (kind,))
+            fields.count("chunk_elements", least=CHUNK_ELEMENTS, most=CHUNK_ELEMENTS)
+            self.layout = fields.text("layout")
+            self.num_elements = fields.count(size_field, most=MAX_FLAT_SIZE)
+            self.form = fields.text(form_field)
+            self.chunks = tuple(_chunk_entry(row) for row in fields.items("chunks"))
+            fields.end()
+            _check_places(self.chunks, data_end)
+        except ValueError as error:
+            raise self._damaged("an index as it is written", str(error)) from error
 
-    def payload(self, index: int) -> memoryview:
-        """The coded bytes of a chunk, after their sum was checked."""
-        chunk = self.chunks[index]
-        if not PROLOGUE.size <= chunk.position <= chunk.position + chunk.length <= self._data_end:
-            raise self._damaged("a chunk inside the file", f"[{chunk.position}, +{chunk.length})")
+    def require_rows(self, rows_per_chunk: int) -> None:
+        """Nothing, where there are as many rows as the elements' chunks have; else CorruptBlobError."""
+        num_rows = -(-self.num_elements // CHUNK_ELEMENTS) * rows_per_chunk
+        if len(self.chunks) != num_rows:
+            raise self._damaged(f"{num_rows} rows in the index", f"{len(self.chunks)}")
+
+    def chunk_size(self, index: int) -> int:
+        """Elements of a chunk."""
+        return min(CHUNK_ELEMENTS, self.num_elements - index * CHUNK_ELEMENTS)
+
+    def payload(self, index: int, *, at_most: int) -> memoryview:
+        """The coded bytes of a chunk, after their sum was checked.
+
+        Raises:
+            CorruptBlobError: They are not those that were written, or more than `at_most`.
+        """
+        chunk, what = self.chunks[index], f"chunk {index} of {self._name}"
+        if chunk.length > at_most:
+            raise CorruptBlobError(what, expected=f"at most {at_most} bytes", found=f"{chunk.length} bytes")
         payload = self._source.read(chunk.position, chunk.length)
         found = xxhash.xxh3_64_hexdigest(payload)
         if found != chunk.checksum:
-            raise CorruptBlobError(f"chunk {index} of {self._name}", expected=chunk.checksum, found=found)
+            raise CorruptBlobError(what, expected=chunk.checksum, found=found)
         return payload
 
     def _check_prologue(self, kind: str) -> None:
@@ -123,3 +162,25 @@ class ArtefactReader:
 
     def _damaged(self, expected: str, found: str) -> CorruptBlobError:
         return CorruptBlobError(self._name, expected=expected, found=found)
+
+
+def _chunk_entry(row: object) -> ChunkEntry:
+    if not isinstance(row, list) or len(row) != 4:
+        raise ValueError("a chunk's row needs a codec, a position, a length and a sum")
+    fields = Fields(dict(zip(("codec", "position", "length", "sum"), row, strict=True)))
+    return ChunkEntry(
+        fields.text("codec"), fields.count("position"), fields.count("length"), fields.checksum("sum")
+    )
+
+
+def _check_places(chunks: tuple[ChunkEntry, ...], data_end: int) -> None:
+    """Nothing, where payloads lie one behind the other and fill the file up to its index."""
+    position = PROLOGUE.size
+    for chunk in chunks:
+        if chunk.position != position:
+            raise ValueError(f"a payload at {chunk.position} instead of {position}")
+        position += -(-chunk.length // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        if position > data_end:
+            raise ValueError(f"a payload that ends at {position}, behind {data_end}")
+    if position != data_end:
+        raise ValueError(f"payloads up to {position} instead of {data_end}")

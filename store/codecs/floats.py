@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from store.bits import count_bits, pack_bits
 from store.codecs import groups, planes
-from store.codecs.coding import Bytes, Part, decode, encode
+from store.codecs.coding import Bytes, Part, check_spare_bits, decode, encode
 from store.codecs.container import ArtefactReader, ArtefactWriter, Sink, Source
 from store.codecs.forms import Form
 from store.codecs.kernels import leave_out_zeros, put_back_zeros
@@ -90,17 +90,17 @@ class FloatReader:
     """Decodes the chunks of a float artefact, in any order and from several threads."""
 
     def __init__(self, source: Source) -> None:
-        self._reader = ArtefactReader(source, kind=KIND)
+        self._reader = ArtefactReader(source, kind=KIND, size_field="element_count", form_field="dtype")
         self._name = source.name
-        self.layout = str(self._reader.header["layout"])
-        self.num_elements = int(self._reader.header["element_count"])
-        self.dtype = str(self._reader.header["dtype"])
+        self.layout, self.num_elements = self._reader.layout, self._reader.num_elements
+        self.dtype = self._reader.form
         if self.dtype not in _FORMS:
             raise UnsupportedFormatError(
                 f"unified delta {source.name} is stored as {self.dtype!r}; upgrade condu to read it"
             )
         self._form = _FORMS[self.dtype]
         self._parts_per_chunk = 1 + len(self._form.piece_sizes(0))
+        self._reader.require_rows(self._parts_per_chunk)
 
     @property
     def num_chunks(self) -> int:
@@ -109,13 +109,14 @@ class FloatReader:
 
     def chunk(self, index: int, out: Chunk | None = None) -> Chunk:
         """A chunk as float32, in `out` (of exactly its elements) where that is given."""
-        size = min(CHUNK_ELEMENTS, self.num_elements - index * CHUNK_ELEMENTS)
+        size, what = self._reader.chunk_size(index), f"chunk {index} of unified delta {self._name}"
         values = np.empty(size, dtype=np.float32) if out is None else out
         present = self._part(index, 0, size_bytes=-(-size // 8))
+        check_spare_bits(present, size, what)
         count = count_bits(present)
         sizes = self._form.piece_sizes(count)
         pieces = tuple(self._part(index, i, size_bytes=n) for i, n in enumerate(sizes, start=1))
-        bits, what = values.view(np.uint32), f"chunk {index} of unified delta {self._name}"
+        bits = values.view(np.uint32)
         if count == size:
             self._form.decode(pieces, bits, what=what)
         else:
@@ -129,7 +130,7 @@ class FloatReader:
         content = np.empty(size_bytes, dtype=np.uint8)
         decode(
             self._reader.chunks[entry].codec,
-            self._reader.payload(entry),
+            self._reader.payload(entry, at_most=size_bytes),
             out=content,
             what=f"part {part} of chunk {index} of unified delta {self._name}",
         )

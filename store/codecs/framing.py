@@ -8,7 +8,6 @@
 The index stands at the end so that a file is written in one pass, without its length being known before.
 """
 
-import json
 import struct
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import xxhash
 
 from store.errors import CorruptBlobError
+from store.strict_json import canonical_json
 
 MAGIC = b"\x93CONDU\r\n"
 FORMAT_VERSION = 1
@@ -51,13 +51,6 @@ def tail(index: Mapping[str, Any]) -> bytes:
     """The index and the trailer: all that stands behind the last payload."""
     encoded = canonical_json(index)
     return encoded + _TRAILER.pack(len(encoded), xxhash.xxh3_64_intdigest(encoded), MAGIC)
-
-
-def canonical_json(values: Mapping[str, Any]) -> bytes:
-    """The one way to write these values: equal values give equal bytes; ValueError for NaN and infinity."""
-    return json.dumps(
-        values, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-    ).encode()
 
 
 def read_prologue(source: Source, what: str) -> tuple[bytes, int, bytes]:

@@ -1,9 +1,7 @@
 """Corners that only damage, rot and unlucky moments reach."""
 
-import json
 import os
 import resource
-import struct
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import xxhash
 import zstandard
 
 from store.blobs import FileBlobs, MemoryBlobs, StoredBlob
 from store.checkpoints import CheckpointStore, NewTask
 from store.codecs.bits import MaskReader, MaskWriter, encode_mask
-from store.codecs.container import MAGIC, ArtefactWriter
+from store.codecs.container import ArtefactWriter
 from store.codecs.floats import FloatReader
 from store.errors import (
     BlobsUnavailableError,
@@ -136,20 +133,19 @@ def test_a_chunk_of_another_length_than_its_place_is_damage():
         MaskReader(artefact(blobs, "mask", mask, [("raw", b"short")])).chunk(0)
     unified = {"layout": "l", "element_count": 800, "dtype": "float32", "chunk_elements": 2**20}
     with pytest.raises(CorruptBlobError, match="part 0 of chunk 0"):
-        FloatReader(artefact(blobs, "unified", unified, [("raw", b"shrt")])).chunk(0)
+        FloatReader(artefact(blobs, "unified", unified, [("raw", b"shrt")] * 3)).chunk(0)
 
 
 def test_a_frame_that_is_none_or_claims_another_length_is_damage_found_before_it_is_decoded():
     blobs = MemoryBlobs()
-    mask = {"layout": "l", "bit_count": 800, "bit_order": "little", "chunk_elements": 2**20}
+    mask = {"layout": "l", "bit_count": 2**20, "bit_order": "little", "chunk_elements": 2**20}
     bomb = zstandard.ZstdCompressor().compress(bytes(10**8))
     for payload, found in ((bomb, "a frame of 100000000"), (b"no frame", "frame")):
         with pytest.raises(CorruptBlobError, match=found):
             MaskReader(artefact(blobs, "mask", mask, [("zstd", payload)])).chunk(0)
-    broken = bytearray(zstandard.ZstdCompressor().compress(bytes(range(100))))
-    broken[-20:] = bytes(20)
+    whole = zstandard.ZstdCompressor().compress(bytes(range(256)) * 512)
     with pytest.raises(CorruptBlobError, match="zstd frame"):
-        MaskReader(artefact(blobs, "mask", mask, [("zstd", bytes(broken[:12]))])).chunk(0)
+        MaskReader(artefact(blobs, "mask", mask, [("zstd", whole[:12])])).chunk(0)
 
 
 def test_an_unknown_codec_is_refused_with_the_remedy():
@@ -162,16 +158,6 @@ def test_a_unified_delta_in_an_unknown_dtype_is_refused_with_the_remedy():
     header = {"layout": "l", "element_count": 1, "dtype": "float8", "chunk_elements": 2**20}
     with pytest.raises(UnsupportedFormatError, match="upgrade condu"):
         FloatReader(artefact(MemoryBlobs(), "unified", header, []))
-
-
-def test_a_chunk_that_points_outside_its_file_is_damage():
-    blobs = MemoryBlobs()
-    index = json.dumps({"layout": "l", "bit_count": 8, "chunks": [["raw", 64, 10**9, "0" * 16]]}).encode()
-    prologue = struct.pack("<8sI12s40x", MAGIC, 1, b"mask")
-    trailer = struct.pack("<QQ8s", len(index), xxhash.xxh3_64_intdigest(index), MAGIC)
-    reader = MaskReader(BlobSource(blobs, blobs.put(prologue + index + trailer).digest))
-    with pytest.raises(CorruptBlobError, match="inside the file"):
-        reader.chunk(0)
 
 
 def test_a_mask_of_another_length_than_the_space_is_refused(store, base, tmp_path):

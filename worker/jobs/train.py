@@ -59,7 +59,7 @@ def _spec(work: Assignment, lesson: Lesson) -> TrainingSpec:
     bench = work.bench
     weights = work.folder / "base.safetensors"
     if not weights.exists():
-        manifest = BaseManifest.from_json(bytes(bench.store.blobs.read(work.base.digest)))
+        manifest = BaseManifest.from_json(bench.store.blobs.read_checked(work.base.digest))
         bench.store.blobs.copy_to(manifest.weights, weights)
     return TrainingSpec(
         architecture=work.base.architecture,

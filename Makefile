@@ -14,7 +14,7 @@ STAMP := $(VENV)/.set-up
 # -qq: pip's WARNING lines say nothing a reader of this output could act on; errors are still printed.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup quickstart check test serve lock
+.PHONY: help setup quickstart check test bench serve lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,10 +57,21 @@ test: $(STAMP) ## run the tests with coverage; make test ARGS="tests/store -k un
 covered = { $(BIN)/coverage report $(1) --fail-under $(2) --skip-covered --show-missing >$(VENV)/coverage.txt \
 	|| { cat $(VENV)/coverage.txt; exit 1; }; }
 
+# The peers are no dependencies: what cannot be installed here is reported as "not installed".
+bench: $(STAMP) ## measure the store against its peers and write docs/benchmarks.md (a quarter of an hour)
+	@$(PIP) install --require-hashes --no-deps -r requirements-peers.lock \
+		|| echo "The peers could not be installed (zipnn needs a C compiler); going on without them"
+	@for name in rebuild fusion storage; do \
+		$(BIN)/condu bench $$name --json docs/benchmarks/$$name.json $(ARGS); \
+	done
+	@$(BIN)/python -m bench.page docs/benchmarks docs/benchmarks.md
+
 serve: $(STAMP) ## start the service (api and worker) on 127.0.0.1:8000
 	@$(BIN)/condu serve $(ARGS)
 
-lock: $(STAMP) ## resolve pyproject.toml again into requirements.lock
+lock: $(STAMP) ## resolve pyproject.toml again into the two lock files
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --group peers --no-deps --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) -o requirements-peers.lock

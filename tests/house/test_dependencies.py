@@ -25,6 +25,11 @@ def _dependencies():
     return {_normal(re.split(r"[<>=\[; ]", line)[0]) for line in _project()["project"]["dependencies"]}
 
 
+def _peers():
+    groups = _project()["dependency-groups"]["peers"]
+    return {_normal(re.split(r"[<>=\[; ]", line)[0]) for line in groups}
+
+
 def _imported():
     providers = packages_distributions()
     modules = {
@@ -43,13 +48,23 @@ def test_every_dependency_is_imported_or_says_who_needs_it():
 def test_every_package_that_a_room_imports_is_asked_for_by_name():
     own = _normal(_project()["project"]["name"])
 
-    assert not _imported() - _dependencies() - {own}
+    # The benchmarks import their peers where these happen to be installed.
+    assert not _imported() - _dependencies() - _peers() - {own}
+
+
+def _pinned(lock_file):
+    lock = (ROOT / lock_file).read_text()
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE)
+    return {_normal(name) for name in pins}
 
 
 def test_the_lock_file_pins_every_dependency_with_hashes():
-    lock = (ROOT / "requirements.lock").read_text()
-    pins = re.findall(r"^([A-Za-z0-9_.-]+)==[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE)
     groups = _project()["dependency-groups"]["dev"]
     development = {_normal(re.split(r"[<>=\[; ]", line)[0]) for line in groups}
 
-    assert not (_dependencies() | development) - {_normal(name) for name in pins}
+    assert not (_dependencies() | development) - _pinned("requirements.lock")
+
+
+def test_the_peers_of_the_benchmarks_are_pinned_apart_from_the_dependencies():
+    assert _peers() == _pinned("requirements-peers.lock")
+    assert not _peers() & _pinned("requirements.lock")

@@ -159,8 +159,17 @@ class ExpertReader:
         """The expert's float buffers: the base's, with the task's own in their place."""
         if self._task.buffers is None:
             return dict(self._base.buffers)
-        own = parse_safetensors(self._blobs.read(self._task.buffers))
+        own = parse_safetensors(memoryview(bytearray(self._blobs.read_checked(self._task.buffers))))
+        for name, tensor in own.items():
+            expected, found = _described(self._base.buffers.get(name)), _described(tensor)
+            if found != expected:
+                what = f"buffer {name[:80]!r} of task {self._task.name!r}"
+                raise CorruptBlobError(what, expected=expected, found=found)
         return self._base.buffers | own
+
+
+def _described(buffer: Tensor | None) -> str:
+    return "no such buffer" if buffer is None else f"{buffer.dtype} {tuple(buffer.shape)}"
 
 
 class ExpertFile:

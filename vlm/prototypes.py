@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from store.errors import InvalidUploadError
 from store.safefile import header_bytes, parse_safetensors, tensor_bytes
+from store.strict_json import Fields, parse_object
 from vlm.errors import InvalidPrototypesError
 from vlm.features import Batch, image_features, mean_text_features
 from vlm.tokenizer import Tokenizer
@@ -56,7 +57,7 @@ class PrototypeSet:
         try:
             tensors = parse_safetensors(owned)
             about = _about(owned)
-        except (InvalidUploadError, ValueError, KeyError, TypeError) as error:
+        except (InvalidUploadError, ValueError, KeyError) as error:
             raise _invalid(f"they do not read: {error}") from error
         if set(tensors) != {_TENSOR} or tensors[_TENSOR].dtype != torch.float32:
             raise _invalid(f"they hold {sorted(tensors)} instead of one float32 tensor {_TENSOR!r}")
@@ -84,10 +85,12 @@ def _about(content: memoryview) -> tuple[tuple[str, ...], tuple[str, ...], tuple
     metadata: dict[str, Any] = json.loads(bytes(content[8 : 8 + header_size]))["__metadata__"]
     if metadata["format"] != FORMAT:
         raise ValueError(f"format {metadata['format']!r}, not {FORMAT!r}; upgrade condu")
-    about = json.loads(metadata["about"])
-    texts = (tuple(str(name) for name in about[key]) for key in ("classes", "templates"))
-    classes, templates = texts
-    return classes, templates, tuple(int(count) for count in about["num_images"])
+    about = Fields(parse_object(metadata["about"].encode()))
+    classes, templates, counts = about.texts("classes"), about.texts("templates"), about.items("num_images")
+    about.end()
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("num_images must be whole numbers >= 0")
+    return classes, templates, counts
 
 
 def _invalid(detail: str) -> InvalidPrototypesError:

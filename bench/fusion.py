@@ -1,38 +1,22 @@
 """How fast and in how much memory a task is fused, against the method written down with torch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench import textbook
 from bench.checks import check_fusion
+from bench.fusion_files import MEMORY_STEPS, FileMarks, fuse_with_files
 from bench.many_tasks import measure_many_tasks, plan_steps
-from bench.memory import measure_fold
 from bench.packed import Buffers, PackedModel, learned
 from bench.steps import Steps
-from bench.stores import (
-    GrowingModel,
-    copy_base,
-    copy_revision,
-    new_task,
-    packed_mask,
-    save_base,
-    scratch_folder,
-)
-from bench.synthetic import SyntheticModel, clip_space, views, write_flat
-from bench.timing import Timing, as_dicts, interleaved, num_runs, ratio
-from store.bits import unpack_bits
-from store.blobs.files import FileBlobs
-from store.blobs.memory import MemoryBlobs
-from store.checkpoints import CheckpointStore
+from bench.stores import scratch_folder
+from bench.synthetic import SyntheticModel, clip_space
+from bench.timing import as_dicts, interleaved, num_runs, ratio
 from store.parameters import ParameterSpace
-
-_MEMORY_STEPS = 6  # a fresh process takes about as long as so many runs
 
 
 @dataclass(frozen=True)
@@ -44,6 +28,7 @@ class FusionPlan:
         more_tasks: Further numbers of tasks, for the plot.
         sizes: Further numbers of parameters, for the plot, at `size_tasks` tasks.
         memory_tasks: Numbers of tasks at which peak memory is measured.
+        memory_sizes: Further numbers of parameters at which it is, at the first of those.
         many_tasks: How far one small model of `many_parameters` grows.
     """
 
@@ -53,6 +38,7 @@ class FusionPlan:
     sizes: tuple[int, ...] = (1_000_000, 5_000_000)
     size_tasks: int = 10
     memory_tasks: tuple[int, ...] = (2, 8, 32)
+    memory_sizes: tuple[int, ...] = (5_000_000, 80_000_000)
     many_tasks: int = 1000
     many_parameters: int = 100_000
     repeats: int = 7
@@ -66,7 +52,8 @@ class FusionPlan:
             more_tasks=(2,),
             sizes=(50_000,),
             size_tasks=2,
-            memory_tasks=(3,),
+            memory_tasks=(2,),
+            memory_sizes=(),
             many_tasks=12,
             many_parameters=20_000,
         )
@@ -76,14 +63,16 @@ def run_fusion(plan: FusionPlan, steps: Steps) -> dict[str, Any]:
     """The whole benchmark; see docs/benchmarks.md for the keys."""
     counts = sorted({*plan.num_tasks, *plan.more_tasks})
     steps.plan(num_runs(4, repeats=plan.repeats) * (len(counts) + len(plan.sizes)))
-    steps.plan(num_runs(2, repeats=plan.repeats) + max(plan.memory_tasks))
-    steps.plan(_MEMORY_STEPS * len(plan.memory_tasks) + plan_steps(plan.many_tasks))
+    steps.plan(num_runs(2, repeats=plan.repeats) + max(*plan.memory_tasks, plan.num_tasks[0]))
+    steps.plan(MEMORY_STEPS * (len(plan.memory_tasks) + len(plan.memory_sizes)))
+    steps.plan(plan.memory_tasks[0] * len(plan.memory_sizes) + plan_steps(plan.many_tasks))
     space = clip_space(plan.num_parameters)
     model = SyntheticModel(space)
     by_tasks = _in_memory(model, counts, repeats=plan.repeats, steps=steps)
     by_size = [_at_size(size, plan, steps) for size in plan.sizes]
-    with scratch_folder() as folder:
-        on_files, memory = _with_files(model, plan, folder=folder, steps=steps)
+    wanted = FileMarks(timed_at=plan.num_tasks[0], memory_at=plan.memory_tasks)
+    on_files, memory = fuse_with_files(model, wanted, repeats=plan.repeats, steps=steps)
+    by_memory = [_memory_at_size(size, plan, steps) for size in plan.memory_sizes]
     with scratch_folder() as folder:
         many = measure_many_tasks(plan.many_parameters, plan.many_tasks, folder=folder, steps=steps)
     extra = {count: row["peak_extra_bytes"] for count, row in memory.items()}
@@ -103,6 +92,10 @@ def run_fusion(plan: FusionPlan, steps: Steps) -> dict[str, Any]:
         "by_parameters": [*by_size, {"parameters": space.num_parameters} | by_tasks[plan.num_tasks[0]]],
         "store": on_files,
         "memory": {str(count): row for count, row in memory.items()},
+        "memory_by_parameters": sorted(
+            [*by_memory, _memory_row(model.space, memory, plan.memory_tasks[0])],
+            key=lambda row: int(row["parameters"]),
+        ),
     }
 
 
@@ -122,12 +115,12 @@ def _one_fusion(before: PackedModel, delta: Tensor, *, repeats: int, steps: Step
     space = before.space
     written, tensors = before.textbook(), space.views(delta)
     warm = Buffers.of(space, len(before.tasks) + 1)
-    spare = np.zeros_like(before.unified)
+    source, spare = torch.from_numpy(before.unified), torch.zeros(space.flat_size)
     works: dict[str, Callable[[], object]] = {
         "textbook": lambda: textbook.fuse(written, tensors),
         "fold": lambda: before.fuse(delta, warm),
         "fold_into_new_memory": lambda: before.fuse(delta),
-        "copy": lambda: np.copyto(spare, before.unified),
+        "copy": lambda: spare.copy_(source),
     }
     ours, theirs = before.fuse(delta, warm), textbook.fuse(written, tensors)
     checked = check_fusion(before, delta, ours=ours, textbook=theirs)
@@ -152,93 +145,12 @@ def _at_size(num_parameters: int, plan: FusionPlan, steps: Steps) -> dict[str, A
     return {"parameters": model.space.num_parameters} | row
 
 
-def _with_files(
-    model: SyntheticModel, plan: FusionPlan, *, folder: Path, steps: Steps
-) -> tuple[dict[str, Any], dict[int, dict[str, int]]]:
-    """CheckpointStore.fold with files: its time at the first number of tasks, its memory at the others."""
-    growing = GrowingModel(*_memory_store(model, folder))
-    files = CheckpointStore(FileBlobs(folder / "blobs"))
-    copy_base(growing.store, files.blobs, growing.base)
-    path = folder / "checkpoint.safetensors"
-    timed, memory = {}, {}
-    wanted = {plan.num_tasks[0], *plan.memory_tasks}
-    for index in range(max(wanted)):
-        write_flat(path, model.space, model.checkpoint(index))
-        if index + 1 in wanted and growing.head:
-            parent = growing.head.manifest_digest
-            copy_revision(growing.store, files.blobs, parent)
-            if index + 1 == plan.num_tasks[0]:
-                timed = _store_fold(growing, files, path, repeats=plan.repeats, steps=steps)
-            if index + 1 in plan.memory_tasks:
-                arguments = {
-                    "folder": str(folder / "blobs"),
-                    "base": growing.base.digest,
-                    "parent": parent,
-                    "checkpoint": str(path),
-                    "index": index,
-                }
-                memory[index + 1] = measure_fold(arguments)
-                steps.done(_MEMORY_STEPS)
-        growing.learn(index, path)
-        steps.done()
-    return timed, memory
+def _memory_at_size(num_parameters: int, plan: FusionPlan, steps: Steps) -> dict[str, int]:
+    model = SyntheticModel(clip_space(num_parameters))
+    count = plan.memory_tasks[0]
+    _, memory = fuse_with_files(model, FileMarks(None, (count,)), repeats=0, steps=steps)
+    return _memory_row(model.space, memory, count)
 
 
-def _memory_store(model: SyntheticModel, folder: Path) -> tuple[CheckpointStore, Any]:
-    store = CheckpointStore(MemoryBlobs())
-    return store, save_base(store, model, folder)
-
-
-def _store_fold(
-    growing: GrowingModel, files: CheckpointStore, path: Path, *, repeats: int, steps: Steps
-) -> dict[str, Any]:
-    """A whole fusion from a checkpoint file to durable files, against the textbook's with torch.save."""
-    assert growing.head is not None
-    manifest = growing.head.manifest
-    base, count = growing.base, len(manifest.tasks)
-    written = _as_textbook(files, growing)
-    saved = path.with_suffix(".pt")
-    task = new_task(files, count)
-
-    def fold() -> None:
-        files.fold(
-            base,
-            parent=growing.head.manifest_digest if growing.head else None,
-            options=growing.options,
-            new_task=task,
-            checkpoint=path,
-        )
-
-    def fuse_and_save() -> None:
-        from safetensors.torch import load_file
-
-        weights = base.space.views(base.flat)
-        delta = {name: tensor - weights[name] for name, tensor in load_file(path).items()}
-        model = textbook.fuse(written, delta)
-        state = {"unified": model.unified, "masks": model.masks, "rescalers": model.rescalers}
-        torch.save(state, saved)
-
-    timings: dict[str, Timing] = interleaved(
-        {"fold": fold, "textbook_and_torch_save": fuse_and_save}, repeats=repeats, steps=steps
-    )
-    saved.unlink()
-    return {
-        "speedup": ratio(timings["textbook_and_torch_save"], timings["fold"]),
-        "tasks": count + 1,
-        "timings": as_dicts(timings),
-    }
-
-
-def _as_textbook(store: CheckpointStore, growing: GrowingModel) -> textbook.TextbookModel:
-    """The head of a growing model as the textbook keeps it."""
-    assert growing.head is not None
-    manifest, base = growing.head.manifest, growing.base
-    space: ParameterSpace = base.space
-    bits = [packed_mask(store, task, base).numpy() for task in manifest.tasks]
-    masks = [torch.from_numpy(unpack_bits(row, space.flat_size)) for row in bits]
-    return textbook.TextbookModel(
-        unified=dict(space.views(store.load_unified(base, manifest).flat)),
-        masks=[views(space, mask) for mask in masks],
-        rescalers=[task.rescaler for task in manifest.tasks],
-        norms=[task.l1_norm for task in manifest.tasks],
-    )
+def _memory_row(space: ParameterSpace, memory: Mapping[int, dict[str, int]], count: int) -> dict[str, int]:
+    return {"parameters": space.num_parameters, "tasks": count} | memory[count]

@@ -16,6 +16,7 @@ CAPTIONS = {
     "fusion_by_tasks": "One fusion, by tasks",
     "fusion_by_parameters": "One fusion, by parameters",
     "memory_by_tasks": "Peak memory of a fusion, by tasks",
+    "memory_by_parameters": "Peak memory of a fusion, by parameters",
     "many_tasks": "Time and bytes of a fusion, up to a thousand tasks",
     "whole_ratio": "Whole store against fp32 checkpoints, by tasks and stored dtype",
 }

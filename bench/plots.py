@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.tables import count_text, size_text, time_text
 
@@ -69,6 +69,18 @@ def _memory_by_tasks(axes: Axes, measured: Mapping[str, Any]) -> None:
     axes.set_title(f"Peak memory of a fusion, {count_text(measured['parameters'])} parameters", fontsize=10)
 
 
+def _memory_by_parameters(axes: Axes, measured: Mapping[str, Any]) -> None:
+    rows = measured["memory_by_parameters"]
+    sizes = [row["parameters"] for row in rows]
+    axes.plot(
+        sizes, [row["peak_extra_bytes"] for row in rows], color=OURS, label="CheckpointStore.fold", **_MARKED
+    )
+    axes.plot(sizes, [8 * size for size in sizes], ":", color=FLOOR, label="2 model sizes: what is promised")
+    axes.plot(sizes, [4 * size for size in sizes], "--", color=FLOOR, label="1 model size")
+    _log_log(axes, "parameters", "peak memory over base and delta", xs=sizes, y_text=size_text)
+    axes.set_title(f"Peak memory of a fusion, {rows[0]['tasks']} tasks", fontsize=10)
+
+
 def _many_tasks(axes: Axes, measured: Mapping[str, Any]) -> None:
     rows = measured["thousand_tasks"]["by_tasks"]
     tasks = [row["tasks"] for row in rows]
@@ -80,6 +92,7 @@ def _many_tasks(axes: Axes, measured: Mapping[str, Any]) -> None:
     moved = [row["bytes_read"] + row["bytes_written"] for row in rows]
     right.plot(tasks, moved, "--", color=PEER, label="bytes read and written (right)")
     right.set_yscale("log")
+    right.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: size_text(value)))
     right.yaxis.set_minor_formatter(NullFormatter())
     right.spines[["top"]].set_visible(False)
@@ -147,6 +160,7 @@ def _log_log(
 ) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
     axes.set_xticks(list(xs), [count_text(x) for x in xs], fontsize=8)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: y_text(value)))
@@ -161,6 +175,7 @@ _PLOTS: dict[str, tuple[str, Callable[[Axes, Mapping[str, Any]], None]]] = {
     "fusion_by_tasks": ("fusion", _fusion_by_tasks),
     "fusion_by_parameters": ("fusion", _fusion_by_parameters),
     "memory_by_tasks": ("fusion", _memory_by_tasks),
+    "memory_by_parameters": ("fusion", _memory_by_parameters),
     "many_tasks": ("fusion", _many_tasks),
     "whole_ratio": ("storage", _whole_ratio),
 }

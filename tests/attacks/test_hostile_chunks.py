@@ -68,7 +68,7 @@ def test_an_index_that_no_writer_writes_is_refused(idea):
             index = json.dumps(index).encode()
         except ValueError:  # an integer that Python refuses to print
             index = b'{"bit_count": ' + b"9" * 5000 + b"}"
-    refused(read_mask, sealed("mask", index))
+    assert refused(read_mask, sealed("mask", index))
 
 
 def test_an_index_of_many_million_rows_is_refused_by_its_length():
@@ -78,7 +78,7 @@ def test_an_index_of_many_million_rows_is_refused_by_its_length():
 
 @pytest.mark.parametrize("size", [0, 1, 10**9, 2**63, 2**64 - 1])
 def test_an_index_of_another_length_than_it_has_is_refused(size):
-    refused(read_mask, sealed("mask", MASK | {"chunks": [ROW]}, index_size=size))
+    assert refused(read_mask, sealed("mask", MASK | {"chunks": [ROW]}, index_size=size))
 
 
 def test_payloads_that_overlap_or_leave_a_hole_or_end_behind_the_file_are_refused():
@@ -103,14 +103,14 @@ def test_a_count_of_elements_that_its_payloads_do_not_have_is_refused():
     ):
         index, payloads = opened(content)
         for count in (0, 1, 64, 150, 199, 100_000, 2**20, 2**20 + 1, 2**47):
-            refused(read, sealed(kind, index | {field: count}, payloads))
+            assert refused(read, sealed(kind, index | {field: count}, payloads))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
 def test_a_unified_delta_under_the_name_of_another_dtype_is_refused(dtype):
     index, payloads = opened(unified_artefact(values(), dtype))
     for other in {"float32", "bfloat16", "int8", "int4", "float64"} - {dtype}:
-        refused(read_unified, sealed("unified", index | {"dtype": other}, payloads))
+        assert refused(read_unified, sealed("unified", index | {"dtype": other}, payloads))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -139,9 +139,9 @@ def test_scales_that_are_infinite_or_vanish_are_refused(low, high):
         empty = [[*row[:2], 0, ROW[3]] for row in index["chunks"][2:]]
         position = index["chunks"][2][1]
         index["chunks"][2:] = [["zeros", position, 0, ROW[3]] for _ in empty]
-        refused(read_unified, sealed("unified", index, payloads[: position - 64]), "scales")
+        assert refused(read_unified, sealed("unified", index, payloads[: position - 64]), "scales")
     else:
-        refused(read_unified, forged(content, spoil), "scales")
+        assert refused(read_unified, forged(content, spoil), "scales")
 
 
 def test_bits_behind_the_last_element_are_refused():
@@ -165,7 +165,7 @@ def test_a_frame_that_unpacks_to_terabytes_is_refused_before_it_unpacks():
     for payload in (claims_much, honest, unsized, wide, b"\x28\xb5\x2f\xfd", b"", bytes(100)):
         content = payload + bytes(-len(payload) % 64)
         index = MASK | {"bit_count": 2**20, "chunks": [summed(["zstd", 64, len(payload), ""], content)]}
-        refused(read_mask, sealed("mask", index, content))
+        assert refused(read_mask, sealed("mask", index, content))
 
 
 def test_a_frame_that_holds_more_than_it_says_is_refused():
@@ -175,7 +175,7 @@ def test_a_frame_that_holds_more_than_it_says_is_refused():
     frame[position : position + 2] = struct.pack("<H", 290 - 256)
     content = bytes(frame) + bytes(-len(frame) % 64)
     index = MASK | {"bit_count": 290 * 8, "chunks": [summed(["zstd", 64, len(frame), ""], content)]}
-    refused(read_mask, sealed("mask", index, content))
+    assert refused(read_mask, sealed("mask", index, content))
 
 
 def test_another_kind_or_version_or_magic_is_refused_by_name():

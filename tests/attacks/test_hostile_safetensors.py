@@ -36,13 +36,13 @@ SAFETENSORS = {
 @pytest.mark.parametrize("idea", SAFETENSORS)
 def test_a_safetensors_blob_that_does_not_describe_itself_is_refused(idea):
     content = safetensors_bytes(SAFETENSORS[idea], bytes(8 if idea.startswith("a hole") else 4))
-    refused(lambda hostile: parse_safetensors(memoryview(bytearray(hostile))), content)
+    assert refused(lambda hostile: parse_safetensors(memoryview(bytearray(hostile))), content)
 
 
 @pytest.mark.parametrize("size", [2**63, 2**64 - 1, 10**9])
 def test_a_safetensors_header_of_another_length_than_it_has_is_refused(size):
     content = struct.pack("<Q", size) + b"{}"
-    refused(lambda hostile: parse_safetensors(memoryview(bytearray(hostile))), content)
+    assert refused(lambda hostile: parse_safetensors(memoryview(bytearray(hostile))), content)
 
 
 # Prototypes.
@@ -70,10 +70,10 @@ def test_prototypes_that_say_something_else_are_refused(sound, idea):
     size = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + size])
     header["__metadata__"]["about"] = ABOUTS[idea]
-    refused(read, safetensors_bytes(header, content[8 + size :]))
+    assert refused(read, safetensors_bytes(header, content[8 + size :]))
 
 
 def test_prototypes_that_are_no_unit_vectors_are_refused(sound):
     content, read = sound["prototypes"]
     for bad in (math.nan, math.inf, 0.0, 1e30):
-        refused(read, content[:-16] + struct.pack("<4f", bad, 0, 0, 0), "unit vectors")
+        assert refused(read, content[:-16] + struct.pack("<4f", bad, 0, 0, 0), "unit vectors")

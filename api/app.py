@@ -23,6 +23,7 @@ from api.middleware import (
 from api.problems import answer_with_problems
 from api.routes import (
     bases,
+    bundles,
     classify,
     datasets,
     experts,
@@ -48,7 +49,20 @@ JSON_LIMIT_BYTES = 2**20
 KEEP_FREE_BYTES = 256 * 2**20
 """Room that uploads leave on the disk, so that the catalog can still commit and jobs can still write."""
 
-ROUTES = (bases, models, revisions, datasets, tasks, experts, classify, jobs, maintenance, health, stats)
+ROUTES = (
+    bases,
+    models,
+    bundles,
+    revisions,
+    datasets,
+    tasks,
+    experts,
+    classify,
+    jobs,
+    maintenance,
+    health,
+    stats,
+)
 
 DESCRIPTION = """
 Teaches a CLIP-like model task after task without forgetting: one base, one unified delta, one bit per

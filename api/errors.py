@@ -162,6 +162,19 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
             "The weights cannot be used",
             "save the state dict with safetensors.torch.save_file and upload that file",
         ),
+        store.errors.InvalidBundleError: ProblemKind(
+            "invalid-bundle",
+            422,
+            "The bundle cannot be used",
+            "export the model again with `condu model export` and send that file whole",
+        ),
+        store.errors.MissingBaseError: ProblemKind(
+            "missing-base",
+            409,
+            "The bundle's base is not here",
+            "export the bundle again with its base, or register the base of that digest first",
+            members=("base",),
+        ),
         store.errors.CorruptBlobError: ProblemKind(
             "corrupt-blob", 500, "Stored bytes are damaged", _VERIFY, members=("expected", "found")
         ),

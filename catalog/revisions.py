@@ -90,7 +90,7 @@ def publish_revision(
         model: whose revision it is.
         parent: the head that the work began on, None for a model without revisions.
         manifest: digest of the manifest's blob.
-        cause: train, import or remove.
+        cause: train, import or remove; a revision that came in a bundle is adopted instead.
         triggers: of ALL tasks that the revision serves, in order.
         blobs: what was stored for it, for statistics.
         task: the task that was learned; without one, the triggers must be some of the parent's.
@@ -117,6 +117,42 @@ def publish_revision(
     if task is not None:
         task_keys[task.name] = _add_task(session, model, revision=number, task=task)
     _add_triggers(session, model, revision=number, triggers=triggers, task_keys=task_keys)
+    record_blobs(session, blobs)
+    session.execute(update(ModelRow).where(ModelRow.name == model).values(head_revision=number))
+    return number
+
+
+def adopt_revision(
+    session: Session,
+    *,
+    model: str,
+    manifest: str,
+    learned: Sequence[tuple[NewTask, NewTrigger]],
+    blobs: Sequence[NewBlob] = (),
+) -> int:
+    """The number of the first revision of a model that learned elsewhere; it is the head, its cause `bundle`.
+
+    Args:
+        session: everything below happens in its transaction, or nothing does.
+        model: a model without revisions.
+        manifest: digest of the manifest's blob.
+        learned: the tasks of the revision in order, each with what it is in it.
+        blobs: what was stored for it, for statistics.
+
+    Raises:
+        StaleHeadError: the model has a revision already.
+        InvalidNameError: a task may not be called that.
+    """
+    _hold_head(session, model, None)
+    number = _next_number(session, model)
+    session.add(RevisionRow(model=model, number=number, parent=None, manifest=manifest, cause="bundle"))
+    session.flush()
+    keys = {
+        check_name(task.name, "task"): _add_task(session, model, revision=number, task=task)
+        for task, _ in learned
+    }
+    triggers = [trigger for _, trigger in learned]
+    _add_triggers(session, model, revision=number, triggers=triggers, task_keys=keys)
     record_blobs(session, blobs)
     session.execute(update(ModelRow).where(ModelRow.name == model).values(head_revision=number))
     return number

@@ -65,6 +65,13 @@ class ModelAnswer(Answer):
     storage: StorageAnswer | None = None
 
 
+class BundleImportAnswer(ModelAnswer):
+    """The model that a bundle became."""
+
+    bundle: str
+    base_is_new: bool
+
+
 class DatasetAnswer(Answer):
     """A stored dataset."""
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from cli.answers import (
     BaseAnswer,
+    BundleImportAnswer,
     ClassifyAnswer,
     DatasetAnswer,
     JobAnswer,
@@ -102,6 +103,28 @@ class Client:
 
     def remove_model(self, model: str) -> dict[str, Any]:
         return self._delete(path("models", model))
+
+    def download_bundle(
+        self,
+        model: str,
+        target: Path,
+        *,
+        without_base: bool,
+        revision: int | None = None,
+        on_received: Progress = silent,
+    ) -> Downloaded:
+        """The whole model as the file `target`; goes on where an earlier attempt broke off."""
+        params = without_none(revision=revision, without_base="true" if without_base else None)
+        call = Call("GET", path("models", model, "bundle"), params=params)
+        return Download(self.transport, call, target, on_received=on_received).run()
+
+    def import_bundle(
+        self, bundle: Path, *, name: str | None, base: str | None, on_sent: Progress = silent
+    ) -> BundleImportAnswer:
+        """The model that a bundle of this machine becomes."""
+        params = without_none(name=name, base=base)
+        call = upload("POST", path("bundles"), FileBody(bundle), params=params, on_sent=on_sent)
+        return BundleImportAnswer.read(self.transport.send(call).json())
 
     # datasets
 
@@ -287,16 +310,8 @@ class Client:
         on_sent: Progress,
         may_repeat: bool = False,
     ) -> dict[str, Any]:
-        size_bytes = body.size_bytes
-        call = Call(
-            "PUT",
-            where,
-            params=params,
-            content=lambda: counted(body.chunks(), lambda sent_bytes: on_sent(sent_bytes, size_bytes)),
-            headers={"Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"},
-            may_repeat=may_repeat,
-        )
-        return json_object(self.transport.send(call).json())
+        call = upload("PUT", where, body, params=params, on_sent=on_sent)
+        return json_object(self.transport.send(replace(call, may_repeat=may_repeat)).json())
 
     def _call(
         self,
@@ -309,6 +324,25 @@ class Client:
     ) -> dict[str, Any]:
         call = Call(method, where, params=params, json=json_body, may_repeat=may_repeat)
         return json_object(self.transport.send(call).json())
+
+
+def upload(
+    method: str,
+    where: str,
+    body: FileBody | FolderBody,
+    *,
+    params: Mapping[str, Any] | None,
+    on_sent: Progress,
+) -> Call:
+    """The call that sends a body of known length, and tells how far it is."""
+    size_bytes = body.size_bytes
+    return Call(
+        method,
+        where,
+        params=params,
+        content=lambda: counted(body.chunks(), lambda sent_bytes: on_sent(sent_bytes, size_bytes)),
+        headers={"Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"},
+    )
 
 
 def path(*parts: str) -> str:

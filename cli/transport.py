@@ -35,10 +35,12 @@ NEXT_COMMANDS = {
     "dataset-gone": "condu dataset add FILE.tar",
     "still-in-use": "condu jobs list",
     "outdated-schema": "condu migrate",
+    "missing-base": "condu base list",
 }
 LISTS = {
     "/v1/bases": "condu base list",
     "/v1/models": "condu model list",
+    "/v1/bundles": "condu model list",
     "/v1/datasets": "condu dataset list",
     "/v1/jobs": "condu jobs list",
 }

@@ -1,5 +1,6 @@
 """Bases: takes a foreign checkpoint in as a base, loads it back, and holds other checkpoints against it."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from store.blobs import Blobs
 from store.errors import CorruptBlobError, IncompatibleTensorsError, InvalidUploadError
 from store.manifest import BaseManifest
 from store.parameters import TORCH_DTYPES, ExpectedTensor, Kind, ParameterSpace
-from store.safefile import SafeFile, SafeHeader, header_bytes, parse_safetensors, tensor_bytes
+from store.safefile import SafeFile, SafeHeader, header_bytes, parse_header, parse_safetensors, tensor_bytes
 
 BASE_DTYPES = ("float32", "float16", "bfloat16")
 
@@ -76,6 +77,29 @@ def save_base(blobs: Blobs, path: Path, expected: Mapping[str, ExpectedTensor]) 
         weights = writer.commit()
     manifest = BaseManifest(weights.digest, checksum.hexdigest(), weights.size_bytes, space)
     return SavedBase(blobs.put(manifest.to_json()).digest, manifest, _precision_warnings(space))
+
+
+def check_base(content: memoryview, *, weights: str, expected: Mapping[str, ExpectedTensor]) -> SavedBase:
+    """What `save_base` gives for weights that are in canonical form already, after the same checks.
+
+    Args:
+        content: The weights' bytes, in writable memory.
+        weights: Their digest.
+        expected: What the architecture asks of them.
+
+    Raises:
+        InvalidUploadError: They are malformed, not in canonical form, or hold NaN or infinite values.
+        IncompatibleTensorsError: A tensor is not the architecture's.
+    """
+    space = _space(parse_header(content), expected)
+    header = header_bytes([(spec.name, spec.dtype, spec.shape) for spec in space.all_specs])
+    if bytes(content[: len(header)]) != header:
+        raise InvalidUploadError("the weights of the base are not in canonical form: register the base anew")
+    for name, tensor in parse_safetensors(content).items():
+        check_finite(name, tensor)
+    manifest = BaseManifest(weights, xxhash.xxh3_64_hexdigest(content), len(content), space)
+    digest = hashlib.sha256(manifest.to_json()).hexdigest()
+    return SavedBase(digest, manifest, _precision_warnings(space))
 
 
 def load_base(blobs: Blobs, digest: str) -> Base:

@@ -1,13 +1,14 @@
 """What can go wrong in the store, one class per thing a caller can do differently.
 
 StoreError
-├── NotFoundError               the named blob, task or revision is not here
-├── IncompatibleTensorsError    a checkpoint does not fit its base (names the tensor, what was expected and
-what came) ├── InvalidUploadError          a foreign file is not what it claims to be, or holds values that
-cannot be learned from ├── CorruptBlobError            stored bytes are not the bytes that were written
-(names both digests) ├── UnsupportedFormatError      written by a newer version, or of a kind this version
-does not know └── BlobsUnavailableError       the storage under the blobs refused (disk full, I/O error); may
-be retried
+├── NotFoundError            the named blob, task or revision is not here
+├── IncompatibleTensorsError a checkpoint does not fit its base (names the tensor, what was asked, what came)
+├── InvalidUploadError       a foreign file is not what it claims to be, or nothing can be learned from it
+├── InvalidBundleError       a foreign bundle is damaged, hostile, or of a version this one does not read
+├── MissingBaseError         a bundle came without its base, and that base is not here (names its digest)
+├── CorruptBlobError         stored bytes are not the bytes that were written (names both digests)
+├── UnsupportedFormatError   written by a newer version, or of a kind this version does not know
+└── BlobsUnavailableError    the storage under the blobs refused (disk full, I/O error); may be retried
 """
 
 
@@ -39,10 +40,30 @@ class InvalidUploadError(StoreError):
     """A foreign file is malformed, hostile, or holds values that cannot be used."""
 
 
+class InvalidBundleError(StoreError):
+    """A foreign bundle is malformed, damaged or hostile, or its parts do not belong together."""
+
+
+class MissingBaseError(StoreError):
+    """A bundle that came without its base needs one that is not here.
+
+    Attributes:
+        base: The digest of the base that is missing.
+    """
+
+    def __init__(self, base: str) -> None:
+        super().__init__(
+            f"the bundle came without its base, and no base here has the digest {base}: export it again with "
+            "its base, or register that base first"
+        )
+        self.base = base
+
+
 class CorruptBlobError(StoreError):
     """Stored bytes differ from the bytes that were written.
 
     Attributes:
+        what: What they are the bytes of.
         expected: The digest (or chunk sum) that the bytes should have, hex.
         found: The one they have, hex.
     """
@@ -52,6 +73,7 @@ class CorruptBlobError(StoreError):
             f"{what} is corrupt: expected {expected}, found {found}; "
             "run `condu verify` to list all damage, then restore the blob from a backup or roll back"
         )
+        self.what = what
         self.expected = expected
         self.found = found
 

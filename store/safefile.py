@@ -98,8 +98,13 @@ def read_header(path: Path) -> SafeHeader:
 
 def parse_safetensors(content: memoryview) -> dict[str, Tensor]:
     """The tensors of a safetensors file in writable memory, after the same checks; views if aligned."""
-    header = _checked_header(bytes(content[:8]), lambda size: bytes(content[8 : 8 + size]), len(content))
+    header = parse_header(content)
     return {name: _tensor(content, entry) for name, entry in header.tensors.items()}
+
+
+def parse_header(content: memoryview) -> SafeHeader:
+    """The header of a safetensors file in memory, after the same checks."""
+    return _checked_header(bytes(content[:8]), lambda size: bytes(content[8 : 8 + size]), len(content))
 
 
 def _checked_header(start: bytes, read_on: Callable[[int], bytes], file_size: int) -> SafeHeader:

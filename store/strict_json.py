@@ -108,6 +108,11 @@ class Fields:
         wanted = f"a whole number from {least} to {most}"
         return value if type(value) is int and least <= value <= most else self._refused(name, wanted, value)
 
+    def truth(self, name: str) -> bool:
+        """True or false."""
+        value = self._take(name)
+        return value if type(value) is bool else self._refused(name, "true or false", value)
+
     def measure(self, name: str) -> float:
         """A number with a decimal point, not negative."""
         value = self._take(name)

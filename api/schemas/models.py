@@ -150,8 +150,8 @@ class RevisionAnswer(Answer):
     number: int
     parent: int | None
     is_head: bool
-    cause: str = Field(description="`train`, `import` or `remove`.")
-    job: str | None = Field(description="The job that published it; null for a removal.")
+    cause: str = Field(description="`train`, `import`, `remove`, or `bundle` where it came in a bundle.")
+    job: str | None = Field(description="The job that published it; null for a removal and for a bundle.")
     manifest: Digest
     created_at: datetime
     expired_at: datetime | None = Field(

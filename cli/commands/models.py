@@ -1,5 +1,6 @@
 """`condu model`: a base plus all it has learned."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -8,8 +9,9 @@ from cli.answers import ModelAnswer
 from cli.commands.asking import agree_to_remove
 from cli.options import DEFAULT_URL, JsonOption, ModelArgument, UrlOption, YesOption, example
 from cli.output import Output, connected
+from cli.progress import bytes_gauge
 from cli.storage_table import storage_rows
-from cli.units import short
+from cli.units import as_bytes, short
 
 app = typer.Typer(no_args_is_help=True, help="Models: a base plus all it has learned.")
 
@@ -95,6 +97,76 @@ def remove(
         agree_to_remove(f"the model {name} with all its tasks", agreed=agreed)
         output.result(client.remove_model(name) or {"removed": name})
         output.say(f"removed the model {name}; `condu sweep --delete` frees its bytes")
+
+
+@app.command(
+    "export",
+    epilog=example(
+        "condu model export zoo zoo.condu", "condu model export zoo zoo.condu --without-base --revision 3"
+    ),
+)
+def export(
+    name: ModelArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.condu", dir_okay=False, help="Where the bundle goes.")
+    ],
+    *,
+    without_base: Annotated[
+        bool,
+        typer.Option("--without-base", help="Leave the base out: whoever imports the bundle must have it."),
+    ] = False,
+    revision: Annotated[int | None, typer.Option(help="An earlier revision; by default the head.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a whole model as one file that another installation imports; resumes after a broken line."""
+    with connected(url, as_json=as_json) as (client, output):
+        with bytes_gauge(output, f"downloading {name}") as on_received:
+            done = client.download_bundle(
+                name, target, without_base=without_base, revision=revision, on_received=on_received
+            )
+        output.result(
+            {
+                "path": str(done.path),
+                "size_bytes": done.size_bytes,
+                "digest": done.etag,
+                "resumed_at_bytes": done.resumed_at_bytes,
+            }
+        )
+        output.say(
+            f"{done.path}: {as_bytes(done.size_bytes)}, bundle {done.etag}; "
+            f"take it in elsewhere: condu model import {done.path.name}"
+        )
+
+
+@app.command(
+    "import", epilog=example("condu model import zoo.condu", "condu model import zoo.condu --name zoo-2")
+)
+def import_bundle(
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE.condu", exists=True, dir_okay=False, help="What `condu model export` wrote."
+        ),
+    ],
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="What the model is to be called; by default as in the bundle.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="What its base is to be called where it is new here; same default.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Register the model of a bundle; every byte is checked, then all of it appears at once or nothing."""
+    with connected(url, as_json=as_json) as (client, output):
+        with bytes_gauge(output, f"uploading {bundle.name}") as on_sent:
+            model = client.import_bundle(bundle, name=name, base=base, on_sent=on_sent)
+        output.result(model.to_dict())
+        whence = "which came with it" if model.base_is_new else "which was here already"
+        output.say(f"imported the model {model.name} on the base {model.base}, {whence}")
+        show_model(output, model)
 
 
 def show_model(output: Output, model: ModelAnswer) -> None:

@@ -56,9 +56,14 @@ class BlobWriter(ABC):
         self._sha256.update(piece)
         self.size_bytes += len(piece) if isinstance(piece, (bytes, bytearray)) else piece.nbytes
 
+    @property
+    def digest(self) -> str:
+        """The sha256 of all that was written so far."""
+        return self._sha256.hexdigest()
+
     def commit(self) -> Blob:
         """Make the blob durable under its digest; if it exists already, its age starts anew."""
-        blob = Blob(self._sha256.hexdigest(), self.size_bytes)
+        blob = Blob(self.digest, self.size_bytes)
         self._publish(blob)
         return blob
 

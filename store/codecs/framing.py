@@ -21,9 +21,8 @@ MAGIC = b"\x93CONDU\r\n"
 FORMAT_VERSION = 1
 ALIGNMENT_BYTES = 64
 PROLOGUE = struct.Struct("<8sI12s40x")
+TRAILER = struct.Struct("<QQ8s")
 MAX_INDEX_BYTES = 64 * 2**20
-
-_TRAILER = struct.Struct("<QQ8s")
 
 
 @runtime_checkable
@@ -50,7 +49,7 @@ def padding(length: int) -> bytes:
 def tail(index: Mapping[str, Any]) -> bytes:
     """The index and the trailer: all that stands behind the last payload."""
     encoded = canonical_json(index)
-    return encoded + _TRAILER.pack(len(encoded), xxhash.xxh3_64_intdigest(encoded), MAGIC)
+    return encoded + TRAILER.pack(len(encoded), xxhash.xxh3_64_intdigest(encoded), MAGIC)
 
 
 def read_prologue(source: Source, what: str) -> tuple[bytes, int, bytes]:
@@ -59,7 +58,7 @@ def read_prologue(source: Source, what: str) -> tuple[bytes, int, bytes]:
     Raises:
         CorruptBlobError: The file is too short for a frame.
     """
-    least = PROLOGUE.size + _TRAILER.size
+    least = PROLOGUE.size + TRAILER.size
     if source.size_bytes < least:
         raise CorruptBlobError(what, expected=f"at least {least} bytes", found=f"{source.size_bytes} bytes")
     magic, version, kind = PROLOGUE.unpack(source.read(0, PROLOGUE.size))
@@ -72,11 +71,14 @@ def read_index(source: Source, what: str, *, max_bytes: int = MAX_INDEX_BYTES) -
     Raises:
         CorruptBlobError: The trailer or the index is damaged.
     """
-    end = source.size_bytes - _TRAILER.size
-    index_size, index_sum, magic = _TRAILER.unpack(source.read(end, _TRAILER.size))
-    position = end - index_size
-    if magic != MAGIC or index_size > max_bytes or position < PROLOGUE.size:
+    end = source.size_bytes - TRAILER.size
+    index_size, index_sum, magic = TRAILER.unpack(source.read(end, TRAILER.size))
+    if magic != MAGIC:
         raise CorruptBlobError(what, expected=f"a trailer with {MAGIC.hex()}", found=magic.hex())
+    position = end - index_size
+    if index_size > max_bytes or position < PROLOGUE.size:
+        most = min(max_bytes, end - PROLOGUE.size)
+        raise CorruptBlobError(what, expected=f"an index of at most {most} bytes", found=f"{index_size}")
     index = bytes(source.read(position, index_size))
     if xxhash.xxh3_64_intdigest(index) != index_sum:
         raise CorruptBlobError(what, expected=f"{index_sum:016x}", found=xxhash.xxh3_64_hexdigest(index))

@@ -95,3 +95,29 @@ def test_a_change_that_the_catalog_cannot_write_is_refused_and_goes_through_once
     assert problem["status"] in {503, 507}
     fill(40 * MEBIBYTE)
     assert condu.post("/v1/models", json={"name": "m", "base": "tiny"}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "slug"),
+    [(5 * MEBIBYTE, "storage-full"), (18 * MEBIBYTE, "storage-unavailable")],
+    ids=["while-receiving", "while-keeping"],
+)
+def test_a_bundle_on_a_full_disk_registers_nothing_and_goes_through_once_there_is_room(
+    condu, fill, learned, *, free_bytes, slug
+):
+    bundle = learned.get("/v1/models/animals/bundle").content
+    assert 12 * MEBIBYTE < len(bundle) < 14 * MEBIBYTE
+    condu.delete("/v1/bases/tiny")
+    condu.post("/v1/sweep", json={"delete": True, "grace_s": 0})
+    fill(free_bytes)
+
+    problem = condu.problem("POST", "/v1/bundles", content=iter([bundle]))
+
+    assert (problem["status"], problem["type"]) == (507, f"/problems/{slug}")
+    assert scratch_files(condu) == []
+    assert incoming(condu) == []
+    assert condu.get("/v1/models").json() == {"models": []}
+    assert condu.get("/v1/bases").json() == {"bases": []}
+    fill(40 * MEBIBYTE)
+    assert condu.post("/v1/bundles", content=iter([bundle])).status_code == 201
+    assert condu.get("/v1/models/animals").json()["tasks"] == ["pets", "digits"]

@@ -22,6 +22,8 @@ CONTRACT = (
     "PUT /v1/models/{model}/tasks/{task}/checkpoint",
     "GET /v1/models/{model}/tasks/{task}/checkpoint",
     "POST /v1/models/{model}/classify",
+    "GET /v1/models/{model}/bundle",
+    "POST /v1/bundles",
     "PUT /v1/datasets",
     "DELETE /v1/datasets/{digest}",
     "GET /v1/jobs",

@@ -124,6 +124,13 @@ def test_a_changed_norm_is_found(store, base, tmp_path):
     assert any("N changed" in problem for problem in problems(store, manifests=[digest]))
 
 
+def test_a_unified_delta_of_another_dtype_than_its_manifest_says_is_found(store, base, tmp_path):
+    outcome = learn_all(store, base, tmp_path, ["a"])
+    options = replace(outcome.manifest.options, unified_dtype="bfloat16")
+    digest = rewrite(store, outcome.manifest, options=options)
+    assert any("is in float32" in problem for problem in problems(store, manifests=[digest]))
+
+
 def test_an_artefact_of_another_layout_is_refused(store, base, tmp_path):
     other = save_base(store, tmp_path, base_tensors())
     assert other.digest == base.digest

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench import textbook
+from bench.allocator import freed_memory_kept
 from bench.checks import check_fusion
 from bench.fusion_files import MEMORY_STEPS, FileMarks, fuse_with_files
 from bench.many_tasks import measure_many_tasks, plan_steps
@@ -62,7 +63,8 @@ class FusionPlan:
 def run_fusion(plan: FusionPlan, steps: Steps) -> dict[str, Any]:
     """The whole benchmark; see docs/benchmarks.md for the keys."""
     counts = sorted({*plan.num_tasks, *plan.more_tasks})
-    steps.plan(num_runs(4, repeats=plan.repeats) * (len(counts) + len(plan.sizes)))
+    runs = num_runs(4, repeats=plan.repeats) + num_runs(2, repeats=plan.repeats, warm_ups=2)
+    steps.plan(runs * (len(counts) + len(plan.sizes)))
     steps.plan(num_runs(2, repeats=plan.repeats) + max(*plan.memory_tasks, plan.num_tasks[0]))
     steps.plan(MEMORY_STEPS * (len(plan.memory_tasks) + len(plan.memory_sizes)))
     steps.plan(plan.memory_tasks[0] * len(plan.memory_sizes) + plan_steps(plan.many_tasks))
@@ -80,6 +82,9 @@ def run_fusion(plan: FusionPlan, steps: Steps) -> dict[str, Any]:
     return {
         "speedup_vs_textbook": {
             str(count): by_tasks[count]["speedup_vs_textbook"] for count in plan.num_tasks
+        },
+        "speedup_in_kept_memory": {
+            str(count): by_tasks[count]["speedup_in_kept_memory"] for count in plan.num_tasks
         },
         "peak_extra_bytes": {str(count): size for count, size in extra.items()},
         "peak_extra_model_sizes": {str(count): size / model_bytes for count, size in extra.items()},
@@ -126,6 +131,9 @@ def _one_fusion(before: PackedModel, delta: Tensor, *, repeats: int, steps: Step
     checked = check_fusion(before, delta, ours=ours, textbook=theirs)
     del ours, theirs
     timings = interleaved(works, repeats=repeats, steps=steps)
+    with freed_memory_kept() as is_kept:
+        pair = {name: works[name] for name in ("textbook", "fold")}
+        kept = interleaved(pair, repeats=repeats, steps=steps, warm_ups=2)
     count = len(before.tasks) + 1
     moved = 3 * 4 + 2 * count / 8  # bytes an entry: two floats in and one out, every bit in and out
     return {
@@ -134,6 +142,8 @@ def _one_fusion(before: PackedModel, delta: Tensor, *, repeats: int, steps: Step
         "tasks": count,
         "task_parameters_per_s": count * space.num_parameters / timings["fold"].median_s,
         "timings": as_dicts(timings),
+        "speedup_in_kept_memory": ratio(kept["textbook"], kept["fold"]) if is_kept else None,
+        "timings_in_kept_memory": as_dicts(kept),
         "checked": checked,
     }
 

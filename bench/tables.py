@@ -116,6 +116,18 @@ def _peer(row: Mapping[str, Any], rows: Mapping[str, Any]) -> tuple[str, str]:
     return _against(row["median_s"], rows["rebuild"]["median_s"])
 
 
+_FUSION_HEADINGS = (
+    "tasks",
+    "textbook",
+    "ours",
+    "ours, new memory",
+    "speed-up",
+    "textbook, kept memory",
+    "speed-up",
+    "task-parameters/s",
+)
+
+
 def _fusion(measured: Mapping[str, Any]) -> list[Table]:
     parameters = count_text(measured["parameters"])
     by_tasks = [
@@ -124,6 +136,8 @@ def _fusion(measured: Mapping[str, Any]) -> list[Table]:
             *(time_text(row["timings"][name]["median_s"]) for name in ("textbook", "fold")),
             time_text(row["timings"]["fold_into_new_memory"]["median_s"]),
             f"{row['speedup_vs_textbook']:.1f}",
+            time_text(row["timings_in_kept_memory"]["textbook"]["median_s"]),
+            "-" if row["speedup_in_kept_memory"] is None else f"{row['speedup_in_kept_memory']:.1f}",
             count_text(row["task_parameters_per_s"]),
         )
         for tasks, row in measured["by_tasks"].items()
@@ -152,7 +166,7 @@ def _fusion(measured: Mapping[str, Any]) -> list[Table]:
     return [
         Table(
             f"Fusing one more task, {parameters} parameters, in memory",
-            ("tasks", "textbook", "ours", "ours, new memory", "speed-up", "task-parameters/s"),
+            _FUSION_HEADINGS,
             by_tasks,
         ),
         Table(

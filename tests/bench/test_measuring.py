@@ -8,8 +8,10 @@ import torch
 from typer.testing import CliRunner
 
 from bench import machine, page_cache, textbook
+from bench.allocator import freed_memory_kept
 from bench.checks import check_equal, check_fusion, relative_l2
 from bench.counting import CountingBlobs
+from bench.memory import resident
 from bench.packed import PackedModel, learned
 from bench.steps import Steps
 from bench.synthetic import FULL_SIZE, Recipe, SyntheticModel, clip_space, write_flat
@@ -177,6 +179,23 @@ def test_counting_blobs_count_and_pass_everything_on(tmp_path):
     blobs.reset()
 
     assert (blobs.bytes_written, blobs.bytes_read) == (0, 0)
+
+
+def test_memory_that_is_kept_is_given_back_at_the_end():
+    with freed_memory_kept() as is_kept:
+        for _ in range(2):
+            torch.zeros(20_000_000)
+        kept = resident()["RssAnon"]
+
+    assert is_kept
+    assert kept - resident()["RssAnon"] > 40_000_000
+
+
+def test_without_glibc_nothing_is_kept(monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())
+
+    with freed_memory_kept() as is_kept:
+        assert not is_kept
 
 
 def test_a_machine_without_git_is_described_all_the_same(monkeypatch):

@@ -59,11 +59,6 @@ def encode_floats(values: Chunk, dtype: str) -> EncodedFloats:
     return EncodedFloats((encode(present), *pieces), values)
 
 
-def round_to(values: Chunk, dtype: str) -> Chunk:
-    """The float32 values that reading gives back after storing these in `dtype`."""
-    return encode_floats(values, dtype).values
-
-
 class FloatWriter:
     """Writes a float artefact chunk by chunk to a sink."""
 

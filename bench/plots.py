@@ -62,7 +62,7 @@ def _memory_by_tasks(axes: Axes, measured: Mapping[str, Any]) -> None:
         masks,
         "--",
         color=PEER,
-        label="every delta and bool mask in memory, as a textbook fusion has them",
+        label="every delta and bool mask at once (computed)",
     )
     axes.axhline(2, color=FLOOR, linestyle=":", label="the bound that is promised")
     _log_log(axes, "tasks, the new one included", "model sizes over base and delta", xs=tasks)

@@ -15,12 +15,9 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Facts(BaseModel):
-    """A part of a bundle's catalog section; it comes from anywhere, so types are strict and numbers bounded.
+    """A part of a bundle's catalog section; it comes from anywhere: strict types, bounded numbers."""
 
-    Fields that a later version adds are ignored.
-    """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class BaseFacts(Facts):

@@ -24,7 +24,7 @@ from tests.api.bundles import (
 )
 from tests.api.conftest import CONFIG
 from tests.api.learning import learn
-from tests.tiny_clip import image_bytes, tiny_image, tiny_tensors
+from tests.tiny_clip import TINY_BATCHNORM_CONFIG, image_bytes, tiny_expert_tensors, tiny_image, tiny_tensors
 
 __all__ = ["bundle", "lean"]
 
@@ -116,6 +116,34 @@ def test_a_model_that_has_learned_nothing_moves_too(learned, empty):
 
     assert (answer["name"], answer["head_revision"], answer["tasks"]) == ("fresh", None, [])
     assert classify(empty, "fresh", labels="cat") == classify(learned, "fresh", labels="cat")
+
+
+def test_a_model_that_has_lost_all_its_tasks_moves_too(condu, empty):
+    for task in ("pets", "digits"):
+        condu.delete(f"/v1/models/animals/tasks/{task}")
+
+    answer = send(empty, export(condu))
+
+    assert (answer["head_revision"], answer["tasks"]) == (1, [])
+    assert classify(empty, labels="cat") == classify(condu, labels="cat")
+
+
+def test_statistics_that_a_task_has_of_its_own_come_along(condu, empty, tmp_path):
+    base = tiny_tensors(config=TINY_BATCHNORM_CONFIG)
+    tuned = tiny_expert_tensors(base, 1)
+    tuned |= {name: tensor + 0.1 for name, tensor in tuned.items() if name.endswith("running_mean")}
+    for name, tensors in (("base", base), ("tuned", tuned)):
+        write_safetensors(tmp_path / name, tensors)
+    put_base(condu, "bn", content=(tmp_path / "base").read_bytes(), config=json.dumps(TINY_BATCHNORM_CONFIG))
+    condu.post("/v1/models", json={"name": "birds", "base": "bn"})
+    learn(condu.services, "birds", "wings", classes=("red", "blue"), checkpoint=tmp_path / "tuned")
+
+    storage = send(empty, export(condu, "birds"))["storage"]
+
+    assert storage["buffer_bytes"] > 0
+    url = "/v1/models/birds/tasks/wings/checkpoint"
+    assert empty.get(url).content == condu.get(url).content
+    assert verified(empty)["ok"]
 
 
 def test_without_its_base_a_bundle_needs_the_base_and_says_which(learned, empty, lean):

@@ -81,6 +81,8 @@ FACTS = {
     "another tuning": lambda facts: facts["model"].update(tuning="lora"),
     "a revision before the first": lambda facts: facts.update(revision=0),
     "no base": lambda facts: facts.pop("base"),
+    "a field more": lambda facts: facts.update(more=1),
+    "a field more of a task": first_task(path="/"),
 }
 
 

@@ -161,7 +161,13 @@ def import_bundle(
 ) -> None:
     """Register the model of a bundle; every byte is checked, then all of it appears at once or nothing."""
     with connected(url, as_json=as_json) as (client, output):
-        with bytes_gauge(output, f"uploading {bundle.name}") as on_sent:
+        with bytes_gauge(output, f"uploading {bundle.name}") as show_sent:
+
+            def on_sent(sent_bytes: int, size_bytes: int) -> None:
+                show_sent(sent_bytes, size_bytes)
+                if sent_bytes == size_bytes:
+                    output.note("all of it is sent; the service hashes and checks every byte of it")
+
             model = client.import_bundle(bundle, name=name, base=base, on_sent=on_sent)
         output.result(model.to_dict())
         whence = "which came with it" if model.base_is_new else "which was here already"

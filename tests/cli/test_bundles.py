@@ -47,6 +47,7 @@ def test_people_are_told_where_the_bundle_is_and_what_became_of_it(run, target, 
     assert "MB, bundle " in exported.stdout
     assert f"imported the model {copy_name} on the base tiny, which was here already" in imported.stdout
     assert "pets, digits" in imported.stdout
+    assert imported.stderr.count("the service hashes and checks") == 1
 
 
 def test_a_bundle_without_its_base_is_smaller(run, target, tmp_path, copy_name):

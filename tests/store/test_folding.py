@@ -174,6 +174,6 @@ def test_kernels_are_compiled_once_and_then_come_from_the_cache(tmp_path):
         ).stdout.split()
         for _ in range(2)
     ]
-    assert [int(word) for word in outputs[0]] == [6, *[1] * 6]
-    assert [int(word) for word in outputs[1]] == [6, *[0] * 6]
+    assert [int(word) for word in outputs[0]] == [7, *[1] * 7]
+    assert [int(word) for word in outputs[1]] == [7, *[0] * 7]
     assert np.all([path.stat().st_size for path in tmp_path.rglob("*.nbc")])

@@ -59,6 +59,14 @@ def test_fast_fusions_equal_the_plain_one_bit_for_bit(kernels, sizes, seed, norm
         )  # the next step starts from equal rescalers, not from two that differ by an ulp
 
 
+@pytest.mark.parametrize("norm", ["global_l1", "tensor_mean_l1"])
+@given(sizes=SIZES, seed=st.integers(0, 2**32))
+@settings(max_examples=25)
+def test_a_task_alone_has_rescaler_one_exactly_whatever_the_order_of_its_sums(norm, sizes, seed):
+    for delta in deltas_of(1, sizes=sizes, seed=seed):
+        assert Model(sizes, norm, kind=Condu(FusedKernels())).learn(delta).tasks[0].rescaler == 1.0
+
+
 @pytest.mark.parametrize("kernels", FAST, ids=["fused", "device"])
 def test_more_tasks_than_are_held_together_fold_like_the_plain_ones(kernels):
     sizes = [100, 1000]

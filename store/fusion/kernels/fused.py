@@ -130,6 +130,5 @@ class _Workspace:
         """The new task's bits in the first row; its norm N, its sums and its counts."""
         words = self.rows[0, : len(delta) // WORD]
         compiled.mark_nonzero(delta, words)
-        norms, _ = self.fold_rows(1, delta, delta, bounds=bounds, weights=weights)
         sums, counts = self.fold_rows(1, delta, stored, bounds=bounds, weights=weights)
-        return float(norms[0, 0]), sums, counts
+        return compiled.weighted_l1(delta, bounds, weights), sums, counts

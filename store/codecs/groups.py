@@ -67,7 +67,7 @@ class Grouped(Form):
         restore(codes, scales, values.view(np.float32), self._num_levels)
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint32[::1], float32[::1], uint16[::1], int64)", nogil=True, cache=True)
 @no_type_check
 def choose_scales(values: Values, floats: Floats, scales: Scales, num_levels: int) -> None:
     """The code of each group's scale; `values` and `floats` are the same memory.
@@ -98,7 +98,7 @@ def choose_scales(values: Values, floats: Floats, scales: Scales, num_levels: in
                 scales[group] = code
 
 
-@njit(nogil=True, cache=True)
+@njit("void(float32[::1], uint16[::1], uint8[::1], int64)", nogil=True, cache=True)
 @no_type_check
 def quantise(floats: Floats, scales: Scales, codes: Bytes, num_levels: int) -> None:
     """The level of each value, plus `num_levels` where it is negative."""
@@ -112,7 +112,7 @@ def quantise(floats: Floats, scales: Scales, codes: Bytes, num_levels: int) -> N
             target[i] = np.uint8(level + (num_levels if block[i] < 0 else 0))
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint8[::1], uint16[::1], float32[::1], int64)", nogil=True, cache=True)
 @no_type_check
 def restore(codes: Bytes, scales: Scales, floats: Floats, num_levels: int) -> None:
     """The inverse of `quantise`, as near as the levels are."""
@@ -126,7 +126,7 @@ def restore(codes: Bytes, scales: Scales, floats: Floats, num_levels: int) -> No
             target[i] = -size if code >= num_levels else size
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint8[::1], uint8[::1])", nogil=True, cache=True)
 @no_type_check
 def pair(codes: Bytes, packed: Bytes) -> None:
     """Codes of four bits, two a byte, the first one low; the upper half of an odd last byte stays zero."""
@@ -136,7 +136,7 @@ def pair(codes: Bytes, packed: Bytes) -> None:
         packed[codes.size // 2] = codes[codes.size - 1]
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint8[::1], uint8[::1])", nogil=True, cache=True)
 @no_type_check
 def unpair(packed: Bytes, codes: Bytes) -> None:
     """The inverse of `pair`."""

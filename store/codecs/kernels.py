@@ -1,18 +1,22 @@
 """Loops over a chunk's elements, compiled: a value's bytes into planes and back, zeros left out and put back.
 
 Each works on whole arrays of the caller's and lets other threads run. Elements are float32 seen as uint32.
+They are compiled when this module is first imported, never while somebody waits for an answer, and kept in
+numba's cache.
 """
 
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from store.codecs.coding import Bytes
 from store.codecs.forms import Values
 
+_READ_ONLY = types.Array(types.uint32, 1, "C", readonly=True)
 
-@njit(nogil=True, cache=True)
+
+@njit(types.void(_READ_ONLY, types.uint32[::1]), nogil=True, cache=True)
 @no_type_check
 def leave_out_zeros(values: Values, kept: Values) -> None:
     """Copy the values that are not zero (of either sign) to `kept`, which has room for one more."""
@@ -22,7 +26,7 @@ def leave_out_zeros(values: Values, kept: Values) -> None:
         count += (values[i] & np.uint32(0x7FFFFFFF)) != 0
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint32[::1], uint8[::1], uint32[::1])", nogil=True, cache=True)
 @no_type_check
 def put_back_zeros(kept: Values, present: Bytes, values: Values) -> None:
     """The inverse: `present` has a bit set for each of `values` that comes from `kept`; one more is read."""
@@ -44,7 +48,7 @@ def put_back_zeros(kept: Values, present: Bytes, values: Values) -> None:
                 taken += np.uint64(bit)
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint32[::1], uint8[::1], uint8[::1], uint8[::1], uint8[::1])", nogil=True, cache=True)
 @no_type_check
 def split_float32(values: Values, first: Bytes, second: Bytes, third: Bytes, last: Bytes) -> None:
     """Each value's four bytes, the lowest first, into four planes."""
@@ -55,7 +59,7 @@ def split_float32(values: Values, first: Bytes, second: Bytes, third: Bytes, las
         last[i] = np.uint8(values[i] >> np.uint32(24))
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint8[::1], uint8[::1], uint8[::1], uint8[::1], uint32[::1])", nogil=True, cache=True)
 @no_type_check
 def join_float32(first: Bytes, second: Bytes, third: Bytes, last: Bytes, values: Values) -> None:
     """The inverse of `split_float32`."""
@@ -65,7 +69,7 @@ def join_float32(first: Bytes, second: Bytes, third: Bytes, last: Bytes, values:
         values[i] = low | (high << np.uint32(16))
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint32[::1], uint8[::1], uint8[::1])", nogil=True, cache=True)
 @no_type_check
 def split_bfloat16(values: Values, first: Bytes, last: Bytes) -> None:
     """Values that are not zero to bfloat16, nearest even, in two planes; what is left is written back.
@@ -82,7 +86,7 @@ def split_bfloat16(values: Values, first: Bytes, last: Bytes) -> None:
         values[i] = half << np.uint32(16)
 
 
-@njit(nogil=True, cache=True)
+@njit("void(uint8[::1], uint8[::1], uint32[::1])", nogil=True, cache=True)
 @no_type_check
 def join_bfloat16(first: Bytes, last: Bytes, values: Values) -> None:
     """The inverse of `split_bfloat16`."""
@@ -90,7 +94,7 @@ def join_bfloat16(first: Bytes, last: Bytes, values: Values) -> None:
         values[i] = (np.uint32(first[i]) << np.uint32(16)) | (np.uint32(last[i]) << np.uint32(24))
 
 
-@njit(nogil=True, cache=True)
+@njit("int64(uint32[::1])", nogil=True, cache=True)
 @no_type_check
 def num_unusable(values: Values) -> int:
     """How many of the values are zero, infinite or no numbers."""

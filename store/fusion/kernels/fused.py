@@ -9,9 +9,9 @@ from torch import Tensor
 
 from store.bits import PackedBits
 from store.fusion.contract import Chunk, ReadMask, WriteMask, WriteUnified
-from store.fusion.kernels import compiled
-from store.fusion.kernels.compiled import STREAM_BYTES, WORD
+from store.fusion.kernels import fold_words, rebuild_words
 from store.fusion.kernels.contract import ChunkSums, Kernels
+from store.fusion.kernels.vectors import WORD
 from store.fusion.measures import Segments
 from store.parameters import CHUNK_ELEMENTS
 
@@ -41,14 +41,8 @@ class FusedKernels(Kernels):
     ) -> ChunkSums:
         work = self._workspace()
         groups = range(0, len(rescalers), _ROWS)
-        votes, largest, raw = (buffer[: len(delta)] for buffer in (work.votes, work.largest, work.raw))
-        votes.fill(0.0)
-        largest.fill(0.0)
-        for first in groups:
-            group = rescalers[first : first + _ROWS]
-            work.read(read_mask, first=first, count=len(group), num_bits=len(delta))
-            compiled.vote(work.rows, len(group), len(delta) // WORD, group, votes, largest)
-        compiled.decide(unified, delta, votes, largest, raw)
+        raw = work.raw[: len(delta)]
+        self._decide(work, unified, delta, rescalers=rescalers, read_mask=read_mask, out=raw)
         stored = write_unified(raw)
         bounds = segments.bounds // WORD
         products, bits = [], []
@@ -65,6 +59,30 @@ class FusedKernels(Kernels):
         write_mask(len(rescalers), work.row(0, len(delta)))
         return ChunkSums(np.concatenate([*products, sums]), np.concatenate([*bits, counts]), norm)
 
+    def _decide(
+        self,
+        work: "_Workspace",
+        unified: Chunk,
+        delta: Chunk,
+        *,
+        rescalers: Float32[np.ndarray, " old_tasks"],
+        read_mask: ReadMask,
+        out: Chunk,
+    ) -> None:
+        """The new unified delta; the bits of the last tasks stay in the workspace's rows."""
+        num_earlier = max(len(rescalers) - 1, 0) // _ROWS * _ROWS
+        size = len(delta) if num_earlier else WORD
+        votes, largest = work.votes[:size], work.largest[:size]
+        votes.fill(0.0)
+        largest.fill(0.0)
+        for first in range(0, num_earlier, _ROWS):
+            work.read(read_mask, first=first, count=_ROWS, num_bits=len(delta))
+            group = rescalers[first : first + _ROWS]
+            fold_words.vote(work.rows, _ROWS, len(delta) // WORD, group, votes, largest)
+        group = rescalers[num_earlier:]
+        work.read(read_mask, first=num_earlier, count=len(group), num_bits=len(delta))
+        fold_words.decide(work.rows, len(group), group, unified, delta, votes, largest, out)
+
     def rebuild(
         self,
         *,
@@ -74,7 +92,11 @@ class FusedKernels(Kernels):
         rescaler: float,
         out: Float[Tensor, " elements"],
     ) -> None:
-        rebuild = compiled.rebuild if out.data_ptr() % STREAM_BYTES else compiled.rebuild_streaming
+        rebuild = (
+            rebuild_words.rebuild
+            if out.data_ptr() % rebuild_words.STREAM_BYTES
+            else rebuild_words.rebuild_streaming
+        )
         words = mask.numpy().view(np.uint32)
         rebuild(base.numpy(), unified.numpy(), words, np.float32(rescaler), out.numpy())
 
@@ -116,7 +138,7 @@ class _Workspace:
         self._sums.fill(0.0)
         self._counts.fill(0)
         # Rows go together; what the last ones hold beyond `count` is folded too, and left out.
-        compiled.fold_rows(self.rows, count, old, new, bounds, weights, self._sums, self._counts)
+        fold_words.fold_rows(self.rows, count, old, new, bounds, weights, self._sums, self._counts)
         return self._sums[:count].copy(), self._counts[:count].copy()
 
     def fold_new(
@@ -129,6 +151,6 @@ class _Workspace:
     ) -> tuple[float, Float64[np.ndarray, "1 4"], Int64[np.ndarray, "1 2"]]:
         """The new task's bits in the first row; its norm N, its sums and its counts."""
         words = self.rows[0, : len(delta) // WORD]
-        compiled.mark_nonzero(delta, words)
+        fold_words.mark_nonzero(delta, words)
         sums, counts = self.fold_rows(1, delta, stored, bounds=bounds, weights=weights)
-        return compiled.weighted_l1(delta, bounds, weights), sums, counts
+        return fold_words.weighted_l1(delta, bounds, weights), sums, counts

@@ -1,11 +1,8 @@
-"""The same arithmetic compiled for the CPU: a pass reads packed bits and floats once and unpacks nothing.
+"""The fusion of a chunk, compiled for the CPU.
 
-A mask is read as 32-bit words, a word for 32 elements. Where a sum or a vote runs over a word's set bits, the
-word itself is the vector predicate: LLVM keeps it in a mask register where the processor has them and makes
-it a blend elsewhere. Sums are kept in fixed lanes and added up in a fixed order, so that a result does not
-depend on how wide the processor's registers are, nor on the number of threads.
-
-The functions are compiled when this module is first imported, and kept in numba's cache.
+Sums are kept in fixed lanes and added up in a fixed order, so that a result does not depend on how wide the
+processor's registers are, nor on the number of threads. The functions are compiled when this module is first
+imported, and kept in numba's cache.
 """
 
 from typing import Any, no_type_check
@@ -17,110 +14,129 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-WORD = 32
+from store.fusion.kernels.vectors import (
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    INT64,
+    WORD,
+    data_of,
+    llvm_function,
+    place_at,
+    splat,
+)
+
 _LANES = 8
 _PLANES = 3
 _TILE_WORDS = 16
 """Words a tile: its planes of float64 are 12 KiB and stay in the first-level cache."""
 _ROWS_TOGETHER = 2
 """Tasks that share each load of the planes."""
-STREAM_BYTES = 64
-"""What a buffer's address must be a multiple of to be written past the caches."""
-
 _ZERO = np.float32(0.0)
-_I1, _I32, _I64, _F32, _F64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 
 
-def _data(context: Any, builder: Any, *, kind: Any, value: Any) -> Any:
-    return context.make_array(kind)(context, builder, value=value).data
+@no_type_check
+def _voted(context: Any, builder: Any, *, kinds: Any, values: Any) -> tuple[list[Any], list[Any]]:
+    """All rows' votes on the elements of a word, added to what votes and largest hold: (sums, their places).
 
-
-def _at(builder: Any, pointer: Any, index: Any, *, vector: Any = None) -> Any:
-    place = builder.gep(pointer, [index])
-    return place if vector is None else builder.bitcast(place, vector.as_pointer())
+    Takes the arguments that _vote_word and _decide_word share.
+    """
+    rows_, num_rows_, word_, rescalers_, votes_, largest_, place_ = values
+    array = context.make_array(kinds[0])(context, builder, value=rows_)
+    stride = cgutils.unpack_tuple(builder, array.shape)[1]
+    vector = ir.VectorType(FLOAT32, WORD)
+    first = builder.mul(place_, INT64(WORD))
+    places = [
+        place_at(builder, data_of(context, builder, kind=kind, value=value), first, vector=vector)
+        for kind, value in ((kinds[4], votes_), (kinds[5], largest_))
+    ]
+    votes, largest = (cgutils.alloca_once_value(builder, builder.load(place, align=4)) for place in places)
+    factors = data_of(context, builder, kind=kinds[3], value=rescalers_)
+    with cgutils.for_range(builder, num_rows_) as row:
+        bits = builder.load(place_at(builder, array.data, builder.add(builder.mul(row.index, stride), word_)))
+        everywhere = splat(builder, builder.load(place_at(builder, factors, row.index)))
+        chosen = builder.bitcast(bits, ir.VectorType(BOOL, WORD))
+        owned = builder.select(chosen, everywhere, ir.Constant(vector, None))
+        builder.store(builder.fadd(builder.load(votes), owned), votes)
+        before = builder.load(largest)
+        larger = builder.fcmp_ordered(">", owned, before)
+        builder.store(builder.select(larger, owned, before), largest)
+    return [builder.load(votes), builder.load(largest)], places
 
 
 @intrinsic
 @no_type_check
 def _vote_word(
-    _typing: Any, rows: Any, num_rows: Any, word: Any, rescalers: Any, votes: Any, largest: Any
+    _typing: Any,
+    rows: Any,
+    num_rows: Any,
+    word: Any,
+    rescalers: Any,
+    votes: Any,
+    largest: Any,
+    place: Any,
 ) -> Any:
-    """All tasks' votes on the 32 elements of a word: votes += lambda M, largest = max(largest, lambda M)."""
+    """All rows' votes on a word: at `place`, votes += lambda M and largest = max(largest, lambda M)."""
 
     @no_type_check
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rows_, num_rows_, word_, rescalers_, votes_, largest_ = arguments
-        array = context.make_array(signature.args[0])(context, builder, value=rows_)
-        stride = cgutils.unpack_tuple(builder, array.shape)[1]
-        vector = ir.VectorType(_F32, WORD)
-        nothing = ir.Constant(vector, None)
-        first = builder.mul(word_, ir.Constant(_I64, WORD))
-        totals = []
-        for argument, kind in ((votes_, signature.args[4]), (largest_, signature.args[5])):
-            data = _data(context, builder, kind=kind, value=argument)
-            place = _at(builder, data, first, vector=vector)
-            totals.append((cgutils.alloca_once_value(builder, builder.load(place, align=4)), place))
-        (votes_sum, _), (maximum, _) = totals
-        factors = _data(context, builder, kind=signature.args[3], value=rescalers_)
-        with cgutils.for_range(builder, num_rows_) as row:
-            bits = builder.load(_at(builder, array.data, builder.add(builder.mul(row.index, stride), word_)))
-            everywhere = _everywhere(builder, builder.load(_at(builder, factors, row.index)))
-            owned = builder.select(builder.bitcast(bits, ir.VectorType(_I1, WORD)), everywhere, nothing)
-            builder.store(builder.fadd(builder.load(votes_sum), owned), votes_sum)
-            before = builder.load(maximum)
-            larger = builder.fcmp_ordered(">", owned, before)
-            builder.store(builder.select(larger, owned, before), maximum)
-        for total, place in totals:
-            builder.store(builder.load(total), place, align=4)
+        sums, places = _voted(context, builder, kinds=signature.args, values=arguments)
+        for value, where in zip(sums, places, strict=True):
+            builder.store(value, where, align=4)
         return context.get_dummy_value()
 
-    return types.void(rows, num_rows, word, rescalers, votes, largest), generate
+    return types.void(rows, num_rows, word, rescalers, votes, largest, place), generate
 
 
-def _word_rebuild(*, streams: bool) -> Any:
-    """An intrinsic: the 32 elements of a word, base + rescaler * unified where its bit is set, else base.
+@intrinsic
+@no_type_check
+def _decide_word(
+    _typing: Any,
+    rows: Any,
+    num_rows: Any,
+    word: Any,
+    rescalers: Any,
+    votes: Any,
+    largest: Any,
+    place: Any,
+    unified: Any,
+    delta: Any,
+    out: Any,
+) -> Any:
+    """The new unified delta of a word's elements, from all rows' votes and those at `place`."""
 
-    With `streams` they go to memory past the caches, which need not read what is overwritten: a third less
-    traffic, for buffers that start at a multiple of 64 bytes.
-    """
-
-    @intrinsic
     @no_type_check
-    def rebuild(_typing: Any, base: Any, unified: Any, word: Any, bits: Any, rescaler: Any, out: Any) -> Any:
-        @no_type_check
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            vector = ir.VectorType(_F32, WORD)
-            first = builder.mul(arguments[2], _I64(WORD))
-            theta_at, delta_at, out_at = (
-                _at(
-                    builder,
-                    _data(context, builder, kind=signature.args[index], value=arguments[index]),
-                    first,
-                    vector=vector,
-                )
-                for index in (0, 1, 5)
-            )
-            theta, delta = (builder.load(place, align=4) for place in (theta_at, delta_at))
-            expert = builder.fadd(theta, builder.fmul(_everywhere(builder, arguments[4]), delta))
-            owned = builder.bitcast(arguments[3], ir.VectorType(_I1, WORD))
-            store = builder.store(builder.select(owned, expert, theta), out_at, align=64 if streams else 4)
-            if streams:
-                store.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (votes_, largest_), _ = _voted(context, builder, kinds=signature.args[:7], values=arguments[:7])
+        vector = ir.VectorType(FLOAT32, WORD)
+        zero = ir.Constant(vector, None)
+        first = builder.mul(arguments[2], INT64(WORD))
+        old_at, new_at, out_at = (
+            place_at(builder, data_of(context, builder, kind=kind, value=value), first, vector=vector)
+            for kind, value in zip(signature.args[7:], arguments[7:], strict=True)
+        )
+        u, d = (builder.load(place, align=4) for place in (old_at, new_at))
+        vote = builder.fadd(builder.fmul(u, votes_), d)
+        positive = builder.fcmp_ordered(">", vote, zero)
+        magnitude = llvm_function(builder, "llvm.fabs", vector, num_arguments=1)
+        sizes = []
+        for value, size in (
+            (u, builder.fmul(builder.call(magnitude, [u]), largest_)),
+            (d, builder.call(magnitude, [d])),
+        ):
+            above, below = (builder.fcmp_ordered(sign, value, zero) for sign in "><")
+            agrees = builder.select(positive, above, below)
+            sizes.append(builder.select(agrees, size, zero))
+        larger = builder.select(builder.fcmp_ordered(">", *sizes), *sizes)
+        signed = builder.select(positive, larger, builder.fsub(zero, larger))
+        builder.store(signed, out_at, align=4)
+        return context.get_dummy_value()
 
-        return types.void(base, unified, word, bits, rescaler, out), generate
-
-    return rebuild
-
-
-_rebuild_word, _stream_word = _word_rebuild(streams=False), _word_rebuild(streams=True)
-
-
-def _everywhere(builder: Any, value: Any) -> Any:
-    """A vector of the value in each of a word's lanes."""
-    vector = ir.VectorType(_F32, WORD)
-    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
-    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, WORD), [0] * WORD))
+    return (
+        types.void(rows, num_rows, word, rescalers, votes, largest, place, unified, delta, out),
+        generate,
+    )
 
 
 @intrinsic
@@ -130,15 +146,17 @@ def _same_signs(_typing: Any, one: Any, other: Any, word: Any) -> Any:
 
     @no_type_check
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = ir.VectorType(_F32, WORD)
+        vector = ir.VectorType(FLOAT32, WORD)
         zero = ir.Constant(vector, None)
-        first = builder.mul(arguments[2], _I64(WORD))
+        first = builder.mul(arguments[2], INT64(WORD))
         values = []
         for kind, argument in zip(signature.args[:2], arguments[:2], strict=True):
-            place = _at(builder, _data(context, builder, kind=kind, value=argument), first, vector=vector)
+            place = place_at(
+                builder, data_of(context, builder, kind=kind, value=argument), first, vector=vector
+            )
             values.append(builder.load(place, align=4))
         both = [builder.and_(*(builder.fcmp_ordered(sign, x, zero) for x in values)) for sign in "<>"]
-        return builder.bitcast(builder.or_(*both), _I32)
+        return builder.bitcast(builder.or_(*both), INT32)
 
     return types.uint32(one, other, word), generate
 
@@ -151,14 +169,14 @@ def _tile_l1(_typing: Any, floats: Any, word: Any, num_words: Any) -> Any:
     @no_type_check
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         floats_, word_, num_words_ = arguments
-        narrow, wide = ir.VectorType(_F32, _LANES), ir.VectorType(_F64, _LANES)
-        data = _data(context, builder, kind=signature.args[0], value=floats_)
-        magnitude = _declared(builder, "llvm.fabs", wide, num_arguments=1)
+        narrow, wide = ir.VectorType(FLOAT32, _LANES), ir.VectorType(FLOAT64, _LANES)
+        data = data_of(context, builder, kind=signature.args[0], value=floats_)
+        magnitude = llvm_function(builder, "llvm.fabs", wide, num_arguments=1)
         total = cgutils.alloca_once_value(builder, ir.Constant(wide, None))
         with cgutils.for_range(builder, num_words_) as tile:
-            first = builder.mul(builder.add(word_, tile.index), _I64(WORD))
+            first = builder.mul(builder.add(word_, tile.index), INT64(WORD))
             for group in range(0, WORD, _LANES):
-                place = _at(builder, data, builder.add(first, _I64(group)), vector=narrow)
+                place = place_at(builder, data, builder.add(first, INT64(group)), vector=narrow)
                 values = builder.call(magnitude, [builder.fpext(builder.load(place, align=4), wide)])
                 builder.store(builder.fadd(builder.load(total), values), total)
         return _sum_of_lanes(builder, builder.load(total))
@@ -191,20 +209,22 @@ def _add_products(
         array = context.make_array(signature.args[0])(context, builder, value=arguments[0])
         stride = cgutils.unpack_tuple(builder, array.shape)[1]
         keep_data, planes_data, sums_data, counts_data = (
-            _data(context, builder, kind=signature.args[index], value=arguments[index])
+            data_of(context, builder, kind=signature.args[index], value=arguments[index])
             for index in (3, 5, 7, 8)
         )
-        numbers = [builder.add(row_, _I64(offset)) for offset in range(_ROWS_TOGETHER)]
-        nothing = ir.Constant(ir.VectorType(_F64, _LANES), None)
+        numbers = [builder.add(row_, INT64(offset)) for offset in range(_ROWS_TOGETHER)]
+        nothing = ir.Constant(ir.VectorType(FLOAT64, _LANES), None)
         sums_of = [[cgutils.alloca_once_value(builder, nothing) for _ in range(4)] for _ in numbers]
-        counts_of = [[cgutils.alloca_once_value(builder, _I64(0)) for _ in range(2)] for _ in numbers]
+        counts_of = [[cgutils.alloca_once_value(builder, INT64(0)) for _ in range(2)] for _ in numbers]
         with cgutils.for_range(builder, num_words_) as tile:
-            kept = builder.load(_at(builder, keep_data, tile.index))
+            kept = builder.load(place_at(builder, keep_data, tile.index))
             words = []
             for number, count in zip(numbers, counts_of, strict=True):
                 position = builder.add(builder.mul(number, stride), builder.add(word_, tile.index))
-                words.append(_clear_word(builder, _at(builder, array.data, position), kept, counts=count))
-            planes_here = _at(builder, planes_data, builder.mul(tile.index, _I64(_PLANES * WORD)))
+                words.append(
+                    _clear_word(builder, place_at(builder, array.data, position), kept, counts=count)
+                )
+            planes_here = place_at(builder, planes_data, builder.mul(tile.index, INT64(_PLANES * WORD)))
             _add_owned(builder, planes_here, words, sums_of=sums_of)
         for number, totals, count in zip(numbers, sums_of, counts_of, strict=True):
             sums_here = [_sum_of_lanes(builder, builder.load(total)) for total in totals]
@@ -224,7 +244,7 @@ def _clear_word(builder: Any, place: Any, keep: Any, *, counts: list[Any]) -> An
     after = builder.and_(before, keep)
     builder.store(after, place)
     for bits, total in zip((before, after), counts, strict=True):
-        ones = builder.zext(builder.ctpop(bits), _I64)
+        ones = builder.zext(builder.ctpop(bits), INT64)
         builder.store(builder.add(builder.load(total), ones), total)
     return before
 
@@ -235,17 +255,17 @@ def _add_owned(builder: Any, planes: Any, words: list[Any], *, sums_of: list[lis
     Products of float32s are exact in float64, so that it makes no difference whether a processor fuses them
     with the addition. Two additions and two fused ones keep both kinds of unit busy.
     """
-    vector = ir.VectorType(_F64, _LANES)
+    vector = ir.VectorType(FLOAT64, _LANES)
     for group in range(0, WORD, _LANES):
         x, r, square = (
-            builder.load(_at(builder, planes, _I64(plane * WORD + group), vector=vector), align=8)
+            builder.load(place_at(builder, planes, INT64(plane * WORD + group), vector=vector), align=8)
             for plane in range(_PLANES)
         )
-        magnitude = builder.call(_declared(builder, "llvm.fabs", vector, num_arguments=1), [x])
-        fused = _declared(builder, "llvm.fmuladd", vector, num_arguments=3)
+        magnitude = builder.call(llvm_function(builder, "llvm.fabs", vector, num_arguments=1), [x])
+        fused = llvm_function(builder, "llvm.fmuladd", vector, num_arguments=3)
         for word, (total, total_xx, total_xr, total_rr) in zip(words, sums_of, strict=True):
-            lanes = builder.trunc(builder.lshr(word, _I32(group)), ir.IntType(_LANES))
-            chosen = builder.bitcast(lanes, ir.VectorType(_I1, _LANES))
+            lanes = builder.trunc(builder.lshr(word, INT32(group)), ir.IntType(_LANES))
+            chosen = builder.bitcast(lanes, ir.VectorType(BOOL, _LANES))
             sums = [builder.load(place) for place in (total, total_xx, total_xr, total_rr)]
             added = (
                 builder.fadd(sums[0], magnitude),
@@ -257,21 +277,14 @@ def _add_owned(builder: Any, planes: Any, words: list[Any], *, sums_of: list[lis
                 builder.store(builder.select(chosen, after, before), place)
 
 
-def _declared(builder: Any, name: str, vector: Any, *, num_arguments: int) -> Any:
-    """LLVM's own function of this name for vectors of this type."""
-    kind = ir.FunctionType(vector, [vector] * num_arguments)
-    name = f"{name}.v{_LANES}f64"
-    return cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
-
-
 def _add_to(builder: Any, table: Any, row: Any, *, values: list[Any], add: Any) -> None:
     for column, value in enumerate(values):
-        place = _at(builder, table, builder.add(builder.mul(row, _I64(len(values))), _I64(column)))
+        place = place_at(builder, table, builder.add(builder.mul(row, INT64(len(values))), INT64(column)))
         builder.store(add(builder.load(place), value), place)
 
 
 def _sum_of_lanes(builder: Any, vector: Any) -> Any:
-    parts = [builder.extract_element(vector, _I32(lane)) for lane in range(_LANES)]
+    parts = [builder.extract_element(vector, INT32(lane)) for lane in range(_LANES)]
     while len(parts) > 1:
         half = len(parts) // 2
         parts = [builder.fadd(parts[k], parts[k + half]) for k in range(half)]
@@ -291,20 +304,29 @@ def vote(
 ) -> None:
     """Add the first rows' votes: votes += lambda M, largest = max(largest, lambda M), row by row."""
     for word in range(num_words):
-        _vote_word(rows, num_rows, word, rescalers, votes, largest)
+        _vote_word(rows, num_rows, word, rescalers, votes, largest, word)
 
 
-@njit(f"void({_F}, {_F}, {_F}, {_F}, {_F})", nogil=True, cache=True)
+@njit(f"void({_W}, int64, {_F}, {_F}, {_F}, {_F}, {_F}, {_F})", nogil=True, cache=True)
 @no_type_check
-def decide(unified: Floats, delta: Floats, votes: Floats, largest: Floats, out: Floats) -> None:
-    """The new unified delta u' from u, delta and the votes; see store.fusion.condu."""
-    for k in range(unified.shape[0]):
-        u, d = unified[k], delta[k]
-        positive = u * votes[k] + d > _ZERO
-        keep = u > _ZERO if positive else u < _ZERO
-        won = d > _ZERO if positive else d < _ZERO
-        magnitude = max(abs(u) * largest[k] if keep else _ZERO, abs(d) if won else _ZERO)
-        out[k] = magnitude if positive else _ZERO - magnitude
+def decide(
+    rows: Rows,
+    num_rows: int,
+    rescalers: Floats,
+    unified: Floats,
+    delta: Floats,
+    votes: Floats,
+    largest: Floats,
+    out: Floats,
+) -> None:
+    """Add the first rows' votes to those given, and form the new unified delta; see store.fusion.condu.
+
+    Where nobody has voted before, votes and largest are the zeros of one word.
+    """
+    has_earlier = votes.shape[0] > WORD
+    for word in range(unified.shape[0] // WORD):
+        place = word if has_earlier else 0
+        _decide_word(rows, num_rows, word, rescalers, votes, largest, place, unified, delta, out)
 
 
 @njit(f"float64({_F}, int64[::1], float64[::1])", nogil=True, cache=True)
@@ -366,19 +388,3 @@ def fold_rows(
                     planes[i, 2, j] = r * r
             for row in range(0, num_rows, _ROWS_TOGETHER):
                 _add_products(rows, row, first, keep, num_words, planes, weights[segment], sums, counts)
-
-
-@njit(f"void({_F}, {_F}, uint32[::1], float32, {_F})", nogil=True, cache=True)
-@no_type_check
-def rebuild(base: Floats, unified: Floats, words: Words, rescaler: np.float32, out: Floats) -> None:
-    """Fill `out` with base + rescaler (M * unified)."""
-    for word in range(words.shape[0]):
-        _rebuild_word(base, unified, word, words[word], rescaler, out)
-
-
-@njit(f"void({_F}, {_F}, uint32[::1], float32, {_F})", nogil=True, cache=True)
-@no_type_check
-def rebuild_streaming(base: Floats, unified: Floats, words: Words, rescaler: np.float32, out: Floats) -> None:
-    """Fill a buffer that starts at a multiple of STREAM_BYTES with base + rescaler (M * unified)."""
-    for word in range(words.shape[0]):
-        _stream_word(base, unified, word, words[word], rescaler, out)

@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     url: str = Field("http://127.0.0.1:8000", description="Where the client commands find the api.")
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one.")
-    num_threads: Count | None = Field(None, description="CPU threads of torch and of the store's kernels; without it torch decides.")
+    num_threads: Count | None = Field(
+        None, description="CPU threads of torch and of the store's kernels; without it torch decides."
+    )
     # The base and the four experts of an answer without a task, at the size of a ViT-B.
     expert_cache_bytes: Bytes = Field(
         4 * GIBIBYTE, description="Bytes of reconstructed experts kept in memory."

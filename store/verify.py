@@ -119,11 +119,10 @@ def check_laws(blobs: Blobs, space: ParameterSpace, manifest: Manifest) -> Itera
     if manifest.unified is None:
         return
     unified = open_unified(blobs, manifest.unified, space)
-    masks = [open_mask(blobs, task.mask, space) for task in manifest.tasks]
-    weights = TensorWeights.of(manifest.options.rescaler_norm, starts=space.starts, sizes=space.sizes)
-
     if unified.dtype != manifest.options.unified_dtype:
         yield f"the unified delta is in {unified.dtype}, its manifest says {manifest.options.unified_dtype}"
+    masks = [open_mask(blobs, task.mask, space) for task in manifest.tasks]
+    weights = TensorWeights.of(manifest.options.rescaler_norm, starts=space.starts, sizes=space.sizes)
 
     def measure(start: int) -> list[tuple[int, float]]:
         index = start // CHUNK_ELEMENTS

@@ -127,8 +127,7 @@ class ExpertReader:
             raise CorruptBlobError("unified delta of the revision", expected=digest, found=unified.digest)
         self._blobs, self._base, self._task = blobs, base, task
         self._kind: FusionKind = fusion_kind(manifest.options.kind)
-        self._resident = unified
-        self._unified = open_unified(blobs, digest, base.space)
+        self._unified = open_unified(blobs, digest, base.space) if unified is None else unified
         self._mask = open_mask(blobs, task.mask, base.space)
 
     def rebuild(self, out: Float[Tensor, " flat"]) -> None:
@@ -143,10 +142,10 @@ class ExpertReader:
     def rebuild_chunk(self, index: int, out: Float[Tensor, " elements"]) -> None:
         """Fill `out` with one chunk of the expert."""
         piece = slice(index * CHUNK_ELEMENTS, (index + 1) * CHUNK_ELEMENTS)
-        if self._resident is None:
-            unified = torch.from_numpy(self._unified.chunk(index)).to(out.device)
+        if isinstance(self._unified, UnifiedDelta):
+            unified = self._unified.flat[piece]
         else:
-            unified = self._resident.flat[piece]
+            unified = torch.from_numpy(self._unified.chunk(index)).to(out.device)
         self._kind.rebuild(
             base=self._base.flat[piece],
             unified=unified,

@@ -151,7 +151,7 @@ class _Turns:
             yield
         except BaseException:
             with self._changed:
-                self._broken_at = min(index, index if self._broken_at is None else self._broken_at)
+                self._broken_at = index if self._broken_at is None else min(index, self._broken_at)
                 self._changed.notify_all()
             raise
 

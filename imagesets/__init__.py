@@ -2,7 +2,7 @@
 
 from imagesets.archive import ArchiveSummary, inspect_archive, unpack_archive
 from imagesets.errors import ImagesetError, InvalidArchiveError
-from imagesets.index import ImageIndex, ImageRef, split
+from imagesets.index import ImageIndex, ImageRef, draw_shots, split
 from imagesets.limits import ArchiveLimits
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "ImageRef",
     "ImagesetError",
     "InvalidArchiveError",
+    "draw_shots",
     "inspect_archive",
     "split",
     "unpack_archive",

@@ -83,10 +83,26 @@ def split(index: ImageIndex, *, test_fraction: float, seed: int) -> ImageIndex:
     held_out: set[str] = set()
     for refs in by_class.values():
         count = min(max(round(test_fraction * len(refs)), 1), len(refs) - 1)
-        drawn = sorted(refs, key=lambda ref: hashlib.sha256(f"{seed}:{ref.name}".encode()).digest())
-        held_out.update(ref.name for ref in drawn[:count])
+        held_out.update(ref.name for ref in _by_lot(refs, str(seed))[:count])
     return replace(
         index,
         train=tuple(ref for ref in index.train if ref.name not in held_out),
         test=tuple(ref for ref in index.train if ref.name in held_out),
     )
+
+
+def draw_shots(index: ImageIndex, shots: int, *, seed: int) -> ImageIndex:
+    """The index with at most `shots` training images a class; what is held out stays.
+
+    As in `split`, an image's place in the draw depends on the seed and its name alone. The draw is another
+    than the split's, so that the shots are not the images that just missed being held out.
+    """
+    by_class: defaultdict[int, list[ImageRef]] = defaultdict(list)
+    for ref in index.train:
+        by_class[ref.label].append(ref)
+    drawn = {ref.name for refs in by_class.values() for ref in _by_lot(refs, f"shots:{seed}")[:shots]}
+    return replace(index, train=tuple(ref for ref in index.train if ref.name in drawn))
+
+
+def _by_lot(refs: list[ImageRef], lot: str) -> list[ImageRef]:
+    return sorted(refs, key=lambda ref: hashlib.sha256(f"{lot}:{ref.name}".encode()).digest())

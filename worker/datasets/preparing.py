@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from catalog.job_queue import JobFailedError
-from imagesets import ArchiveLimits, ImageIndex, ImageRef, split, unpack_archive
+from imagesets import ArchiveLimits, ImageIndex, ImageRef, draw_shots, split, unpack_archive
 from vlm.preprocessing import Preprocessing
 from worker.datasets.pixels import Pictures, Rejected, screen_images
 from worker.files import read_json, write_json
 
+MARKER_NAME = "prepared.json"
 NUM_REJECTED_SHOWN = 20
 CACHE_LIMIT_BYTES = 1 << 30
 
@@ -28,8 +29,9 @@ class ScreeningRules:
         preprocessing: The base's own.
         max_pixels: Larger images are rejected.
         test_fraction: Share held out where the archive has no split.
-        seed: Of that draw.
+        seed: Of that draw, and of the draw of the shots.
         cache_limit_bytes: Up to this size the decoded pictures are kept on disk.
+        shots: Training images a class, drawn after the split; None takes all.
     """
 
     limits: ArchiveLimits
@@ -38,6 +40,7 @@ class ScreeningRules:
     test_fraction: float
     seed: int
     cache_limit_bytes: int = CACHE_LIMIT_BYTES
+    shots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,23 +127,44 @@ def prepare_images(
 
     Raises:
         InvalidArchiveError: The archive is hostile or broken.
-        JobFailedError: No image can be read at all.
+        JobFailedError: No image can be read at all, or a class has too few for the shots.
         OSError: The disk is full.
     """
-    marker = into / "prepared.json"
-    found = read_json(marker)
+    found = _left_in(into)
     if found is not None:
-        return PreparedImages.from_dict(found)
-    into.mkdir(parents=True, exist_ok=True)
+        return found
     unpacked = unpack_archive(
         archive,
         into / "unpacked",
         rules.limits,
         on_progress=lambda done, total: on_images("unpack", done, total),
     )
-    prepared = _screened(unpacked, into, rules, on_images=on_images)
-    write_json(marker, prepared.to_dict())
+    return prepare_index(unpacked, into, rules, on_images=on_images)
+
+
+def prepare_index(
+    index: ImageIndex, into: Path, rules: ScreeningRules, *, on_images: OnImages
+) -> PreparedImages:
+    """The images of an index, which lie on disk already, ready to be learned from.
+
+    What `prepare_images` does after unpacking; as there, what it left in the folder is read again.
+
+    Raises:
+        JobFailedError: No image can be read at all, or a class has too few for the shots.
+        OSError: The disk is full.
+    """
+    found = _left_in(into)
+    if found is not None:
+        return found
+    into.mkdir(parents=True, exist_ok=True)
+    prepared = _screened(index, into, rules, on_images=on_images)
+    write_json(into / MARKER_NAME, prepared.to_dict())
     return prepared
+
+
+def _left_in(folder: Path) -> PreparedImages | None:
+    found = read_json(folder / MARKER_NAME)
+    return None if found is None else PreparedImages.from_dict(found)
 
 
 def _screened(index: ImageIndex, into: Path, rules: ScreeningRules, *, on_images: OnImages) -> PreparedImages:
@@ -181,6 +205,23 @@ def _split_of(index: ImageIndex, good: list[ImageRef], rules: ScreeningRules) ->
         tuple(image for image in index.train if image.name in names),
         tuple(image for image in index.test if image.name in names),
     )
-    if index.test:
-        return kept  # the archive's own split stands, even where all its test images are broken
-    return split(kept, test_fraction=rules.test_fraction, seed=rules.seed)
+    # The archive's own split stands, even where all its test images are broken.
+    parted = kept if index.test else split(kept, test_fraction=rules.test_fraction, seed=rules.seed)
+    return parted if rules.shots is None else _few_of(parted, rules.shots, seed=rules.seed)
+
+
+def _few_of(index: ImageIndex, shots: int, *, seed: int) -> ImageIndex:
+    """The index with `shots` training images a class.
+
+    Raises:
+        JobFailedError: Names the first class that has fewer.
+    """
+    present = Counter(image.label for image in index.train)
+    for label, name in enumerate(index.classes):
+        if present[label] < shots:
+            raise JobFailedError(
+                "A class has too few images for the shots",
+                detail=f"Class {name!r} has {present[label]} readable training images; shots asks for {shots}.",
+                remedy="Add images of that class, lower shots, or leave shots out to train on all images.",
+            )
+    return draw_shots(index, shots, seed=seed)

@@ -221,7 +221,7 @@ def _few_of(index: ImageIndex, shots: int, *, seed: int) -> ImageIndex:
         if present[label] < shots:
             raise JobFailedError(
                 "A class has too few images for the shots",
-                detail=f"Class {name!r} has {present[label]} readable training images; shots asks for {shots}.",
+                detail=f"Class {name!r} has {present[label]} training images, shots asks for {shots}.",
                 remedy="Add images of that class, lower shots, or leave shots out to train on all images.",
             )
     return draw_shots(index, shots, seed=seed)

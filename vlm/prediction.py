@@ -28,6 +28,7 @@ from vlm.prototypes import PrototypeSet
 from vlm.routing import Route, Weighting, choose, similarities
 
 Space = Literal["logits", "probabilities"]
+LabelSet = Literal["own", "union"]
 
 MAX_PROMPTS = 100_000
 """Labels times templates; each is one pass through the text tower of every expert that answers."""
@@ -40,7 +41,9 @@ class PredictionOptions:
 
     Attributes:
         task: That task's expert alone answers; None lets each picture find its experts.
-        labels: What to choose among; else the task's classes, or all the model has learned.
+        labels: What to choose among, instead of a label set.
+        label_set: `own`, the classes of the task that is named; `union`, all that the model has learned; None
+            is `own` where a task is named, else `union`.
         templates: Prompts; else the task's own, or DEFAULT_TEMPLATES where none is named.
         top_k: Labels in an answer.
         k: Experts a picture may have, beside the base.
@@ -55,6 +58,7 @@ class PredictionOptions:
 
     task: str | None = None
     labels: tuple[str, ...] | None = None
+    label_set: LabelSet | None = None
     templates: tuple[str, ...] | None = None
     top_k: int = 5
     k: int = 4
@@ -80,6 +84,23 @@ class PredictionOptions:
             raise InvalidOptionsError(f"space {self.space!r}: use one of {', '.join(get_args(Space))}")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise InvalidOptionsError(f"temperature is {self.temperature}; it is a number above 0")
+        self._check_label_set()
+
+    def _check_label_set(self) -> None:
+        if self.label_set is None:
+            return
+        if self.label_set not in get_args(LabelSet):
+            raise InvalidOptionsError(
+                f"label_set {self.label_set!r}: use one of {', '.join(get_args(LabelSet))}"
+            )
+        if self.labels is not None:
+            raise InvalidOptionsError(
+                f"labels and label_set {self.label_set!r} both say what to choose among; give one of them"
+            )
+        if self.label_set == "own" and self.task is None:
+            raise InvalidOptionsError(
+                "label_set 'own' is the classes of a task, and no task is named; name one, or use 'union'"
+            )
 
 
 @dataclass(frozen=True)
@@ -196,7 +217,8 @@ class Predictor:
             raise InvalidOptionsError(
                 "the model has no tasks, so without the base nobody answers; set include_base"
             )
-        labels = self._labels(tasks, options)
+        everything = manifest.tasks if manifest is not None else ()
+        labels = self._labels(everything if options.label_set == "union" else tasks, options)
         own = tasks[0].templates if options.task is not None else DEFAULT_TEMPLATES
         templates = validate_templates(own if options.templates is None else options.templates)
         if len(labels) * len(templates) > MAX_PROMPTS:

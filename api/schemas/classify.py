@@ -13,8 +13,11 @@ class ClassifyFields(RequestBody):
     """How to answer. Without `task`, each image finds the experts that know images like it."""
 
     task: str | None = Field(None, description="That task's expert alone answers.")
-    labels: tuple[str, ...] | None = Field(
-        None, description="What to choose among; else the task's classes, or all that the model has learned."
+    labels: tuple[str, ...] | None = Field(None, description="What to choose among, instead of a label set.")
+    label_set: Literal["own", "union"] | None = Field(
+        None,
+        description="`own`, the classes of the task that is named; `union`, all that the model has learned. "
+        "Without it, `own` where a task is named, else `union`.",
     )
     templates: tuple[str, ...] | None = Field(
         None, description="Prompts, each with one {}; else the task's own."

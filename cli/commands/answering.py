@@ -35,6 +35,10 @@ def classify(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="File with one label a line, instead of --label."),
     ] = None,
+    label_set: Annotated[
+        Literal["own", "union"] | None,
+        typer.Option(help="Choose among the named task's own classes, or all that the model has learned."),
+    ] = None,
     template: TemplateOption = None,
     top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="How many labels to tell.")] = None,
     k: Annotated[
@@ -61,6 +65,7 @@ def classify(
     """Classify images, by a named task's expert or by those whose prototypes are nearest."""
     options = {
         "task": task,
+        "label_set": label_set,
         "templates": template,
         "top_k": top_k,
         "k": k,

@@ -73,6 +73,12 @@ def test_labels_of_the_caller_and_top_k_bound_the_answer(learned):
         assert set(labels) <= {"red", "green", "blue", "grey"}
 
 
+def test_a_named_task_may_be_asked_among_all_that_the_model_has_learned(learned):
+    for result in answers(learned, task="pets", label_set="union")["results"]:
+        assert {prediction["label"] for prediction in result["predictions"]} == {"cat", "dog", "one", "two"}
+        assert [expert["task"] for expert in result["experts"]] == ["pets"]
+
+
 def test_json_and_a_form_are_answered_alike(learned):
     images = [base64.b64encode(content).decode() for content in PICTURES]
 
@@ -152,6 +158,9 @@ def test_a_model_that_has_learned_nothing_has_no_labels_of_its_own(learned):
         ({"temperature": "nan"}, 422, "invalid-options"),
         ({"weighting": "loudest"}, 422, "invalid-request"),
         ({"space": "outer"}, 422, "invalid-request"),
+        ({"label_set": "seen"}, 422, "invalid-request"),
+        ({"label_set": "own"}, 422, "invalid-options"),
+        ({"label_set": "union", "labels": ["cat"]}, 422, "invalid-options"),
         ({"top_k": "many"}, 422, "invalid-request"),
         ({"lables": ["cat"]}, 422, "invalid-request"),
         ({"task": ["pets", "digits"]}, 422, "invalid-request"),

@@ -203,6 +203,13 @@ def test_images_are_classified_by_the_named_expert(run, image):
     assert [share["task"] for share in answer["results"][0]["experts"]] == ["pets"]
 
 
+def test_a_named_expert_is_asked_among_all_that_the_model_has_learned(run, image):
+    words = ["--task", "pets", "--label-set", "union", "--json"]
+    (result,) = document(run("classify", "animals", image, *words))["results"]
+
+    assert {prediction["label"] for prediction in result["predictions"]} == {"cat", "dog", "one", "two"}
+
+
 def test_more_images_than_fit_a_request_are_answered_in_order(run, image, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")

@@ -90,6 +90,40 @@ def test_a_named_task_with_other_labels_keeps_its_own_templates(predictor, learn
         assert_answers(result, labels, row)
 
 
+def test_a_named_task_may_be_asked_among_all_that_the_model_has_learned(predictor, learned):
+    images = learned.pictures(3)
+    results = ask(predictor, learned, list(images), task="flowers", label_set="union", top_k=99)
+    expected = own_logits(learned, "flowers", images, UNION, TEMPLATES).softmax(dim=1)
+    for result, row in zip(results, expected, strict=True):
+        assert [share.task for share in result.experts] == ["flowers"]
+        assert_answers(result, UNION, row)
+
+
+@pytest.mark.parametrize(("task", "label_set"), [("flowers", "own"), (None, "union")])
+def test_the_label_set_that_goes_without_saying_may_be_said(predictor, learned, task, label_set):
+    images = [learned.picture(0)]
+    said = ask(predictor, learned, images, task=task, label_set=label_set)
+    assert said == ask(predictor, learned, images, task=task)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"label_set": "own"}, "no task is named; name one, or use 'union'"),
+        ({"label_set": "union", "labels": ("cat",)}, "labels and label_set 'union' both say"),
+        ({"label_set": "seen"}, "label_set 'seen': use one of own, union"),
+    ],
+)
+def test_a_label_set_that_makes_no_sense_is_refused(options, told):
+    with pytest.raises(InvalidOptionsError, match=told):
+        PredictionOptions(**options)
+
+
+def test_a_model_without_tasks_has_no_union_of_classes(predictor, learned):
+    with pytest.raises(NoLabelsError, match="give labels"):
+        ask(predictor, learned, [learned.picture(0)], manifest=None, label_set="union")
+
+
 def test_without_a_task_the_base_and_the_nearest_experts_answer_with_equal_weights(predictor, learned):
     images = learned.pictures(6)
     results = ask(predictor, learned, list(images), k=2, top_k=99)

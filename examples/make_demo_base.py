@@ -20,6 +20,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench.suites.building import NEAR_COPY_BITS
+from bench.suites.drawings import distances
+from bench.suites.packages import PackageCache
 from examples.demo.caption_vectors import vectors_of
 from examples.demo.clip_config import MODEL_CONFIG, PREPROCESS_CONFIG
 from examples.demo.corpus import CaptionedDrawing, corpus_digest, read_corpus
@@ -39,10 +42,8 @@ from examples.demo.joint_training import (
     pictures_of_rows,
 )
 from examples.demo.model_card import Making, write_model_card
-from examples.demo.packages import PackageCache
-from examples.demo.pictures import distances
+from examples.demo.packages import announce
 from examples.demo.task_archives import DEMO_FOLDER, held_out_fingerprints, write_checksums
-from examples.demo.task_images import NEAR_COPY_BITS
 from examples.demo.zero_shot import load_base, zero_shot_accuracies
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     print(f"seed {arguments.seed}, {arguments.threads} threads", flush=True)
     started = time.monotonic()
-    cache = PackageCache(arguments.cache)
+    cache = PackageCache(arguments.cache, on_fetch=announce)
     classifier = load_classifier(cache)
     corpus = list(read_corpus(cache))
     features = extract_features(

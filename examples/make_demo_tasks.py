@@ -11,9 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from examples.demo.packages import PackageCache
-from examples.demo.task_archives import DEMO_FOLDER, write_archive, write_checksums
-from examples.demo.task_images import TASKS, TaskImage
+from bench.suites.building import TaskImage, write_archive
+from bench.suites.packages import PackageCache
+from examples.demo.packages import announce
+from examples.demo.task_archives import DEMO_FOLDER, write_checksums
+from examples.demo.task_images import TASKS
 from examples.demo.task_licences import licence_notes
 
 # Found by a trial: enough to learn each task well in about a minute on two cores.
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for packages, about 500 MB")
     parser.add_argument("--out", type=Path, default=DEMO_FOLDER, help="the folder that gets tasks/")
     arguments = parser.parse_args()
-    cache = PackageCache(arguments.cache)
+    cache = PackageCache(arguments.cache, on_fetch=announce)
     folder: Path = arguments.out / "tasks"
     folder.mkdir(parents=True, exist_ok=True)
     built: dict[str, list[TaskImage]] = {}

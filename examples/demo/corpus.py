@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.suites.icon_sets import IconLibrary
+from bench.suites.packages import PackageCache
 from examples.demo.clip_art import read_clip_art
-from examples.demo.icon_sets import IconLibrary, emoji_tags
-from examples.demo.packages import PackageCache
+from examples.demo.emoji_names import emoji_tags
 from examples.demo.task_choices import CLIP_ART_CLASSES, EMOJI_SETS, ICON_SETS
 
 # An icon in outline, filled and negative is one picture three times.

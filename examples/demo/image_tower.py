@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from bench.suites.drawings import UnreadableDrawingError, fingerprint, flatten, render_svg
+from bench.suites.packages import PackageCache, read_member
 from examples.demo.corpus import CaptionedDrawing
-from examples.demo.packages import CLASSIFIER, PackageCache, read_member
-from examples.demo.pictures import UnreadableDrawingError, fingerprint, flatten, render_svg, stylise
+from examples.demo.packages import CLASSIFIER
+from examples.demo.pictures import stylise
 
 TOWER = "tf_efficientnet_lite0"
 IMAGE_SIZE = 96

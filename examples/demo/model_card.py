@@ -4,8 +4,9 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.suites.packages import ICONS
 from examples.demo.joint_training import TEMPLATES, TrainingPlan
-from examples.demo.packages import CLASSIFIER, CLIP_ART, EMOJI_NAMES, ICONS, SENTENCES
+from examples.demo.packages import CLASSIFIER, CLIP_ART, EMOJI_NAMES, SENTENCES
 from examples.demo.task_choices import EMOJI_SETS, ICON_SETS
 from examples.demo.zero_shot import Accuracy
 

@@ -1,53 +1,13 @@
-"""Drawings as pixels: SVG to RGBA, plain and stylised views, and a fingerprint that finds near-copies."""
-
-import io
+"""Stylised views of a drawing, as other media would show it."""
 
 import numpy as np
-import resvg_py
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-RGB = tuple[int, int, int]
-WHITE: RGB = (255, 255, 255)
+from bench.suites.drawings import flatten
+
 # A silhouette or a thumbnail of 28 px is what small public image sets are made of.
 THUMBNAIL = 28
 MONOCHROME_SPREAD = 24
-
-
-class UnreadableDrawingError(Exception):
-    """The drawing does not render, or renders to nothing."""
-
-
-def render_svg(svg: str, size: int) -> Image.Image:
-    """The drawing, cropped to its ink, centred on a transparent square with a margin of a sixteenth."""
-    try:
-        # Without a resolution, drawings measured in millimetres have no size.
-        png = resvg_py.svg_to_bytes(svg_string=svg, width=2 * size, dpi=96, skip_system_fonts=True)
-        drawing = Image.open(io.BytesIO(png)).convert("RGBA")
-    except (ValueError, OSError) as error:
-        raise UnreadableDrawingError(str(error)) from error
-    ink = drawing.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
-    if ink is None or drawing.height > 16 * size:
-        raise UnreadableDrawingError("nothing is drawn")
-    return centre(drawing.crop(ink), size)
-
-
-def centre(drawing: Image.Image, size: int) -> Image.Image:
-    """The drawing as large as it fits, in the middle of a transparent square."""
-    inner = size - size // 8
-    scale = inner / max(drawing.size)
-    width, height = (max(1, round(side * scale)) for side in drawing.size)
-    square = Image.new("RGBA", (size, size), (255, 255, 255, 0))
-    square.paste(
-        drawing.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2)
-    )
-    return square
-
-
-def flatten(drawing: Image.Image, background: RGB = WHITE) -> Image.Image:
-    """The drawing on a plain background."""
-    ground = Image.new("RGBA", drawing.size, (*background, 255))
-    return Image.alpha_composite(ground, drawing).convert("RGB")
 
 
 def is_monochrome(drawing: Image.Image) -> bool:
@@ -106,21 +66,3 @@ def _grey_thumbnail(drawing: Image.Image) -> Image.Image:
     flat = ImageOps.grayscale(Image.alpha_composite(ground, bright).convert("RGB"))
     small = flat.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
     return small.resize(drawing.size, Image.Resampling.BICUBIC).convert("RGB")
-
-
-def fingerprint(picture: Image.Image) -> NDArray[np.uint8]:
-    """256 bits of horizontal and vertical gradients (dHash, 8 x 16 each way), packed into 32 bytes."""
-    grey = ImageOps.grayscale(picture)
-    wide = np.asarray(grey.resize((17, 8), Image.Resampling.BOX), dtype=np.int16)
-    tall = np.asarray(grey.resize((8, 17), Image.Resampling.BOX), dtype=np.int16)
-    bits = np.concatenate([(wide[:, 1:] > wide[:, :-1]).ravel(), (tall[1:] > tall[:-1]).ravel()])
-    return np.packbits(bits)
-
-
-def distances(fingerprints: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Differing bits of every fingerprint against every other, [N, M]."""
-    table = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint16)
-    result = np.zeros((len(fingerprints), len(others)), dtype=np.uint16)
-    for byte in range(fingerprints.shape[1]):
-        result += table[fingerprints[:, byte, None] ^ others[None, :, byte]]
-    return result

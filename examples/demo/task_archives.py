@@ -3,47 +3,15 @@
 import hashlib
 import io
 import tarfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from examples.demo.pictures import fingerprint
-from examples.demo.task_images import TaskImage
+from bench.suites.drawings import fingerprint
 
 DEMO_FOLDER = Path(__file__).resolve().parents[2] / "cli" / "demo"
-# Above this the difference to the original is not seen, and the nets do not see it either.
-_WEBP_QUALITY = 90
-_SMALL_SIDE = 64
-
-
-def write_archive(path: Path, images: list[TaskImage]) -> None:
-    """A plain tar with SPLIT/CLASS/NNN.png (or .webp), sorted, without times and owners."""
-    numbers: Counter[tuple[str, str]] = Counter()
-    members: dict[str, bytes] = {}
-    for image in images:
-        place = (image.split, image.label)
-        suffix, content = encode(image.picture)
-        members[f"{image.split}/{image.label}/{numbers[place]:03d}.{suffix}"] = content
-        numbers[place] += 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in sorted(members):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(members[name]), 0o644
-            archive.addfile(entry, io.BytesIO(members[name]))
-
-
-def encode(picture: Image.Image) -> tuple[str, bytes]:
-    """Grey pictures and small ones exactly, as PNG; large coloured drawings as WebP of high quality."""
-    stream = io.BytesIO()
-    if picture.mode == "L" or max(picture.size) <= _SMALL_SIDE:
-        picture.save(stream, "PNG", optimize=True)
-        return "png", stream.getvalue()
-    picture.save(stream, "WEBP", quality=_WEBP_QUALITY, method=6)
-    return "webp", stream.getvalue()
 
 
 def held_out_fingerprints(folder: Path = DEMO_FOLDER) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """What the demo is made of: classes, folders, fonts, icon sets, and what is held out. No code."""
 
-from examples.demo.packages import Package
+from bench.suites.packages import Package
 
 ANIMAL_CLASSES = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 

@@ -6,18 +6,17 @@ import pickletools
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.suites.building import Sizes, Split, TaskImage, cut, numbered, read_idx, without_copies
+from bench.suites.drawings import UnreadableDrawingError, flatten, render_svg
+from bench.suites.icon_sets import IconLibrary, IconSet
+from bench.suites.packages import Package, PackageCache, read_member, read_members
 from examples.demo.clip_art import ClipArt, read_clip_art
-from examples.demo.icon_sets import IconLibrary, IconSet
-from examples.demo.packages import ANIMALS, FASHION, Package, PackageCache, read_member, read_members
-from examples.demo.pictures import UnreadableDrawingError, distances, fingerprint, flatten, render_svg
+from examples.demo.packages import ANIMALS, FASHION
 from examples.demo.task_choices import (
     ANIMAL_CLASSES,
     CLIP_ART_CLASSES,
@@ -31,32 +30,11 @@ from examples.demo.task_choices import (
     TRAIN_FONTS,
 )
 
-Split = Literal["train", "test"]
 SEED = 20261122
 DRAWING_SIZE = 96
 LETTER_SIZE = 64
-# Of 256 bits; drawings that differ in less look the same at 96 pixels.
-NEAR_COPY_BITS = 14
 # Filed under a subject that they only touch: people who wave signals under flags, for one.
 _OFF_SUBJECT = re.compile(r"semaphore|signal|elephant_architetto|_icon|pirate")
-
-
-@dataclass(frozen=True)
-class TaskImage:
-    """One image of a task: `origin` says which drawing, font or set it comes from."""
-
-    split: Split
-    label: str
-    picture: Image.Image
-    origin: str
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many images a class may have."""
-
-    train: int
-    test: int
 
 
 def animal_shapes(cache: PackageCache) -> list[TaskImage]:
@@ -71,8 +49,8 @@ def animal_shapes(cache: PackageCache) -> list[TaskImage]:
     found = []
     for kind, label in enumerate(ANIMAL_CLASSES):
         rows = chooser.sample(np.flatnonzero(kinds == kind).tolist(), 150)
-        found += _numbered(label, "test", images, rows[:40]) + _numbered(label, "train", images, rows[40:])
-    return _cut(_without_copies(found), Sizes(train=80, test=20))
+        found += numbered(label, "test", images, rows[:40]) + numbered(label, "train", images, rows[40:])
+    return cut(without_copies(found), Sizes(train=80, test=20))
 
 
 def _largest_bytes(gzipped_pickle: bytes) -> bytes:
@@ -88,22 +66,12 @@ def fashion(cache: PackageCache) -> list[TaskImage]:
     chooser = random.Random(SEED)  # noqa: S311
     found: list[TaskImage] = []
     for split, prefix, count in (("test", "t10k", 40), ("train", "train", 100)):
-        images = _idx(files[f"{prefix}-images-idx3-ubyte.gz"]).reshape(-1, 28, 28)
-        kinds = _idx(files[f"{prefix}-labels-idx1-ubyte.gz"])
+        images = read_idx(gzip.decompress(files[f"{prefix}-images-idx3-ubyte.gz"])).reshape(-1, 28, 28)
+        kinds = read_idx(gzip.decompress(files[f"{prefix}-labels-idx1-ubyte.gz"]))
         for kind, label in enumerate(FASHION_CLASSES):
             rows = chooser.sample(np.flatnonzero(kinds == kind).tolist(), count)
-            found += _numbered(label, "test" if split == "test" else "train", images, rows)
-    return _cut(_without_copies(found), Sizes(train=80, test=20))
-
-
-def _idx(gzipped: bytes) -> NDArray[np.uint8]:
-    """The bytes of an IDX file after its header, whose length follows from the number of dimensions."""
-    raw = gzip.decompress(gzipped)
-    return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3])
-
-
-def _numbered(label: str, split: Split, images: NDArray[np.uint8], rows: Iterable[int]) -> list[TaskImage]:
-    return [TaskImage(split, label, Image.fromarray(images[row]), f"image {row}") for row in rows]
+            found += numbered(label, "test" if split == "test" else "train", images, rows)
+    return cut(without_copies(found), Sizes(train=80, test=20))
 
 
 def letters(cache: PackageCache) -> list[TaskImage]:
@@ -161,7 +129,7 @@ def clipart(cache: PackageCache) -> list[TaskImage]:
         chooser.shuffle(groups)
         held_out = max(4, len(groups) // 5)
         found += _drawn(label, "test", groups[:held_out]) + _drawn(label, "train", groups[held_out:])
-    return _cut(_without_copies(found), Sizes(train=44, test=10))
+    return cut(without_copies(found), Sizes(train=44, test=10))
 
 
 def _drawn(label: str, split: Split, groups: list[list[ClipArt]]) -> list[TaskImage]:
@@ -198,7 +166,7 @@ def icons(cache: PackageCache) -> list[TaskImage]:
             ]
             seen.add(label)
     random.Random(SEED).shuffle(found)  # noqa: S311
-    return _cut(_without_copies(found), Sizes(train=24, test=5))
+    return cut(without_copies(found), Sizes(train=24, test=5))
 
 
 def icon_task_sets(library: IconLibrary) -> list[IconSet]:
@@ -211,30 +179,6 @@ def icon_task_sets(library: IconLibrary) -> list[IconSet]:
         and not icon_set.family.startswith(ICON_FAMILIES_LEFT_OUT)
         and icon_set.prefix not in ICON_SETS
     ]
-
-
-def _without_copies(images: list[TaskImage]) -> list[TaskImage]:
-    """The images without those whose near-copy comes earlier; test images come first, so they stay."""
-    ordered = [image for image in images if image.split == "test"] + [
-        image for image in images if image.split == "train"
-    ]
-    prints = np.stack([fingerprint(image.picture) for image in ordered])
-    apart = distances(prints, prints)
-    kept: list[int] = []
-    for row in range(len(ordered)):
-        if not kept or int(apart[row, kept].min()) >= NEAR_COPY_BITS:
-            kept.append(row)
-    return [ordered[row] for row in kept]
-
-
-def _cut(images: list[TaskImage], sizes: Sizes) -> list[TaskImage]:
-    room: defaultdict[str, dict[str, int]] = defaultdict(lambda: {"train": sizes.train, "test": sizes.test})
-    result = []
-    for image in images:
-        if room[image.label][image.split] > 0:
-            room[image.label][image.split] -= 1
-            result.append(image)
-    return result
 
 
 TASKS: dict[str, Callable[[PackageCache], list[TaskImage]]] = {

@@ -1,9 +1,10 @@
 """The notes on sources and licences that ship beside the task archives."""
 
-from examples.demo.icon_sets import IconLibrary
-from examples.demo.packages import ANIMALS, CLIP_ART, FASHION, ICONS, Package, PackageCache
+from bench.suites.building import TaskImage
+from bench.suites.icon_sets import IconLibrary
+from bench.suites.packages import ICONS, Package, PackageCache
+from examples.demo.packages import ANIMALS, CLIP_ART, FASHION
 from examples.demo.task_choices import TEST_FONTS, TRAIN_FONTS
-from examples.demo.task_images import TaskImage
 
 _MIT = """\
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from examples.demo.packages import EMOJI_NAMES, ICONS, PackageCache, read_member, read_members
+from bench.suites.packages import ICONS, PackageCache, read_member, read_members
 
 _SKIN = re.compile(r"skin-tone|-(light|medium|dark)(-|$)|-type-\d")
 _STYLE_WORDS = frozenset(
@@ -118,15 +118,3 @@ class IconLibrary:
                 f'width="{width}" height="{height}" viewBox="{left} {top} {width} {height}">{body}</svg>'
             )
             yield Icon(prefix, name, svg)
-
-
-def emoji_tags(cache: PackageCache) -> dict[str, list[str]]:
-    """For each English emoji name, as words in lower case, the tags that Unicode's annotations give it."""
-    entries = json.loads(read_member(cache.fetch(EMOJI_NAMES), "package/en/data.json"))
-    return {
-        _words(entry["label"]): [tag for tag in entry.get("tags", []) if tag.isascii()] for entry in entries
-    }
-
-
-def _words(label: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9]+", label.lower()))

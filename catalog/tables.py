@@ -81,6 +81,10 @@ class ModelRow(CatalogTable):
     name: Mapped[str] = mapped_column(primary_key=True)
     base: Mapped[str] = mapped_column(ForeignKey("bases.name"), index=True)
     tuning: Mapped[str]
+    # What all its adapters start from, a stored base; the three are null where the tuning is full.
+    adapter: Mapped[str | None]
+    lora_rank: Mapped[int | None]
+    lora_seed: Mapped[Large | None]
     fusion: Mapped[str]
     rescaler_norm: Mapped[str]
     unified_dtype: Mapped[str]

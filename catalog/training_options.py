@@ -20,6 +20,12 @@ class TrainingOptions(BaseModel):
 
     iterations: int = Field(1000, ge=1, le=1_000_000, description="Optimizer steps.")
     batch_size: int = Field(64, ge=1, le=65_536, description="Images a step.")
+    accumulation: int = Field(
+        1,
+        ge=1,
+        description="Parts that a step's images are worked through in; more need less memory, the step is "
+        "the same.",
+    )
     learning_rate: float = Field(1e-5, gt=0, le=1, allow_inf_nan=False, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="AdamW's weight decay.")
     warmup_iterations: int = Field(
@@ -33,10 +39,15 @@ class TrainingOptions(BaseModel):
         None, gt=0, allow_inf_nan=False, description="Largest L2 norm of a gradient; null does not clip."
     )
     seed: int = Field(
-        0, ge=0, lt=2**31, description="Seeds the split, the order of the images and augmentation."
+        0, ge=0, lt=2**31, description="Seeds the split, the shots, the order of the images and augmentation."
     )
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="Share of the images held out, when the archive has no split of its own."
+    )
+    shots: int | None = Field(
+        None,
+        ge=1,
+        description="Training images a class (few-shot), drawn with the seed after the split; null takes all.",
     )
     augment: bool = Field(default=True, description="Random crops of 90 to 100% of the training images.")
     amp: bool = Field(
@@ -46,6 +57,15 @@ class TrainingOptions(BaseModel):
     keep: bool = Field(
         default=False, description="Keep the images and the fine-tuned checkpoint after the revision."
     )
+
+    @model_validator(mode="after")
+    def _has_an_image_for_each_part(self) -> Self:
+        if self.accumulation > self.batch_size:
+            raise ValueError(
+                f"accumulation ({self.accumulation}) is more than batch_size ({self.batch_size}), which is "
+                "split into so many parts: lower it, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _warms_up_within_the_run(self) -> Self:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from store.blobs import Blobs
 from store.errors import CorruptBlobError, IncompatibleTensorsError, InvalidUploadError
-from store.manifest import BaseManifest
+from store.manifest import BaseManifest, Extension
 from store.parameters import TORCH_DTYPES, ExpectedTensor, Kind, ParameterSpace
 from store.safefile import SafeFile, SafeHeader, header_bytes, parse_header, parse_safetensors, tensor_bytes
 
@@ -52,8 +52,16 @@ class Base:
         return self.manifest.space
 
 
-def save_base(blobs: Blobs, path: Path, expected: Mapping[str, ExpectedTensor]) -> SavedBase:
+def save_base(
+    blobs: Blobs, path: Path, expected: Mapping[str, ExpectedTensor], *, extends: Extension | None = None
+) -> SavedBase:
     """Check a safetensors file against an architecture and keep it in canonical form.
+
+    Args:
+        blobs: Where it is kept.
+        path: The file.
+        expected: Its tensors, as the architecture has them.
+        extends: What is recorded of the base that this one is laid upon.
 
     Raises:
         InvalidUploadError: The file is malformed or holds NaN or infinite values.
@@ -75,7 +83,7 @@ def save_base(blobs: Blobs, path: Path, expected: Mapping[str, ExpectedTensor]) 
                 checksum.update(piece)
                 writer.write(piece)
         weights = writer.commit()
-    manifest = BaseManifest(weights.digest, checksum.hexdigest(), weights.size_bytes, space)
+    manifest = BaseManifest(weights.digest, checksum.hexdigest(), weights.size_bytes, space, extends)
     return SavedBase(blobs.put(manifest.to_json()).digest, manifest, _precision_warnings(space))
 
 

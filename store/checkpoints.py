@@ -14,7 +14,7 @@ from store.errors import CorruptBlobError, InvalidUploadError
 from store.experts import ExpertFile, ExpertReader, Rebuilt, UnifiedDelta, load_unified, unified_digest
 from store.folding import fold_artefacts
 from store.fusion import FoldedTask, OldTask, TensorWeights, fusion_kind
-from store.manifest import BaseManifest, FusionOptions, Manifest, TaskEntry
+from store.manifest import BaseManifest, Extension, FusionOptions, Manifest, TaskEntry
 from store.parameters import ExpectedTensor, ParameterSpace
 from store.safefile import SafeFile, header_bytes, read_header, tensor_bytes
 
@@ -86,9 +86,11 @@ class CheckpointStore:
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
 
-    def save_base(self, path: Path, expected: Mapping[str, ExpectedTensor]) -> SavedBase:
+    def save_base(
+        self, path: Path, expected: Mapping[str, ExpectedTensor], *, extends: Extension | None = None
+    ) -> SavedBase:
         """Take a safetensors file in as a base; see store.bases.save_base."""
-        return save_base(self.blobs, path, expected)
+        return save_base(self.blobs, path, expected, extends=extends)
 
     def load_base(self, digest: str) -> Base:
         """The base in memory; see store.bases.load_base."""

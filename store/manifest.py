@@ -16,6 +16,8 @@ from store.parameters import ParameterSpace
 from store.strict_json import Fields, canonical_json, parse_object
 
 FORMAT_VERSION = 1
+EXTENSION_FORMAT_VERSION = 2
+"""Of a base that extends another one; such a base is all that version 2 adds."""
 
 RescalerNorm = Literal["global_l1", "tensor_mean_l1"]
 UnifiedDtype = Literal["float32", "bfloat16", "int8", "int4"]
@@ -44,6 +46,28 @@ class FusionOptions:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """What makes a base an extension: the base it is laid upon, and where its own values come from.
+
+    The store keeps both together and uses nothing else of this. What the tensors do to the base that is
+    extended, the room that made them knows.
+
+    Attributes:
+        base: Digest of the base manifest that is extended, which extends no other.
+        rank: Of the adapters; one whose layer is small may have less.
+        scale: The rule for what the product of an adapter's factors is multiplied with.
+        initialisation: The rule by which the values were drawn.
+        seed: What they were drawn from.
+    """
+
+    base: str
+    rank: int
+    scale: str
+    initialisation: str
+    seed: int
+
+
+@dataclass(frozen=True)
 class BaseManifest:
     """A stored base: its canonical safetensors blob and the layout of its tensors.
 
@@ -52,18 +76,32 @@ class BaseManifest:
         weights_xxh3: xxh3 (64 bit, hex) of the same bytes, checked each time the base is loaded.
         size_bytes: Bytes of that blob, header included.
         space: The tensors: which are fused and where, which are kept whole, which are fixed.
+        extends: The base that this one is laid upon, if it is no model by itself.
     """
 
     weights: str
     weights_xxh3: str
     size_bytes: int
     space: ParameterSpace
+    extends: Extension | None = None
+
+    def named_blobs(self) -> frozenset[str]:
+        """Digests of the blobs that this base needs itself; those of the base it extends are that one's."""
+        return frozenset({self.weights} if self.extends is None else {self.weights, self.extends.base})
 
     def to_json(self) -> bytes:
         """Canonical bytes; their sha256 is the base's digest."""
-        space = self.space.to_dict()
+        values = {
+            "weights": self.weights,
+            "weights_xxh3": self.weights_xxh3,
+            "size_bytes": self.size_bytes,
+            "space": self.space.to_dict(),
+            "layout": self.space.digest,
+        }
+        if self.extends is None:
+            return _canonical("base", values)
         return _canonical(
-            "base", asdict(replace(self, space=_NO_SPACE)) | {"space": space, "layout": self.space.digest}
+            "base", values | {"extends": asdict(self.extends)}, version=EXTENSION_FORMAT_VERSION
         )
 
     @classmethod
@@ -73,10 +111,7 @@ class BaseManifest:
         Raises:
             UnsupportedFormatError: Another kind of document, a newer format, or none that `to_json` writes.
         """
-        return _parsed("base", content, _base_manifest)
-
-
-_NO_SPACE = ParameterSpace((), (), ())
+        return _parsed("base", content, _BASE_READERS)
 
 
 @dataclass(frozen=True)
@@ -164,30 +199,31 @@ class Manifest:
         Raises:
             UnsupportedFormatError: Another kind of document, a newer format, or none that `to_json` writes.
         """
-        return _parsed("revision", content, _manifest)
+        return _parsed("revision", content, {FORMAT_VERSION: _manifest})
 
 
 Document = TypeVar("Document", BaseManifest, Manifest)
 
 
-def _canonical(kind: str, values: Mapping[str, Any]) -> bytes:
-    return canonical_json({"format": FORMAT_VERSION, "kind": kind, **values})
+def _canonical(kind: str, values: Mapping[str, Any], *, version: int = FORMAT_VERSION) -> bytes:
+    return canonical_json({"format": version, "kind": kind, **values})
 
 
-def _parsed(kind: str, content: bytes, read: Callable[[Fields], Document]) -> Document:
+def _parsed(kind: str, content: bytes, readers: Mapping[int, Callable[[Fields], Document]]) -> Document:
     """The document, if its fields are what they should be and these bytes are the one way to write it."""
     try:
         fields = Fields(parse_object(content))
         found_kind, version = fields.text("kind"), fields.count("format")
     except ValueError as error:
         raise _no_manifest(kind, error) from error
-    if found_kind != kind or version != FORMAT_VERSION:
+    if found_kind != kind or version not in readers:
+        known = " or ".join(str(number) for number in readers)
         raise UnsupportedFormatError(
             f"this is a {found_kind[:80]!r} manifest of format {version}; "
-            f"expected a {kind} of format {FORMAT_VERSION}: upgrade condu"
+            f"expected a {kind} of format {known}: upgrade condu"
         )
     try:
-        document = read(fields)
+        document = readers[version](fields)
         fields.end()
         if document.to_json() != content:
             raise ValueError("its values contradict each other, or are not written canonically")  # noqa: TRY301 - one remedy
@@ -210,6 +246,25 @@ def _base_manifest(fields: Fields) -> BaseManifest:
         size_bytes=fields.count("size_bytes"),
         space=ParameterSpace.from_dict(fields.values("space")),
     )
+
+
+def _extending_manifest(fields: Fields) -> BaseManifest:
+    extends = fields.fields("extends")
+    extension = Extension(
+        base=extends.digest("base"),
+        rank=extends.count("rank", least=1),
+        scale=extends.text("scale"),
+        initialisation=extends.text("initialisation"),
+        seed=extends.count("seed"),
+    )
+    extends.end()
+    return replace(_base_manifest(fields), extends=extension)
+
+
+_BASE_READERS: Mapping[int, Callable[[Fields], BaseManifest]] = {
+    FORMAT_VERSION: _base_manifest,
+    EXTENSION_FORMAT_VERSION: _extending_manifest,
+}
 
 
 def _manifest(fields: Fields) -> Manifest:

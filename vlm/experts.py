@@ -14,26 +14,18 @@ from store.checkpoints import CheckpointStore
 from store.errors import NotFoundError
 from store.experts import UnifiedDelta
 from store.manifest import Manifest
-from vlm.architecture import Architecture
+from vlm.adapters import merge_adapter
+from vlm.bases import BaseRef
 from vlm.cache import CacheStats, LeasedCache
-from vlm.preprocessing import Preprocessing
 from vlm.tokenizer import Tokenizer
+
+__all__ = ["DEFAULT_MAX_BYTES", "BaseRef", "Expert", "ExpertPool", "resolve_device"]
 
 DEFAULT_MAX_BYTES = 2 * 2**30
 
 _LEAST_MODELS_WITH_UNIFIED = 4
 """Base, unified delta and two experts. Where fewer fit, a unified delta in memory would drive out the experts
 that it is there to rebuild; its chunks are then read and decoded for each rebuild."""
-
-
-@dataclass(frozen=True)
-class BaseRef:
-    """A registered base: what the catalog knows of it, as values."""
-
-    name: str
-    digest: str
-    architecture: Architecture
-    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)
@@ -108,9 +100,9 @@ class ExpertPool:
             raise NotFoundError(
                 f"task {task!r}: the model has learned no task yet; name none to ask the base"
             )
-        if manifest.base != base.digest:
+        if manifest.base != base.learned_on:
             raise ValueError(
-                f"this revision was made on base {manifest.base}, not on {base.name!r} ({base.digest})"
+                f"this revision was made on base {manifest.base}, not on {base.name!r} ({base.learned_on})"
             )
         key = (base.architecture.digest, manifest.expert_digest(task))
         with self._cache.lease(key, lambda: self._rebuild(base, manifest, task)) as loaded:
@@ -118,9 +110,12 @@ class ExpertPool:
 
     @contextmanager
     def lease_base(self, base: BaseRef) -> Iterator[Base]:
-        """The base's own tensors, as the store wants them, in memory while the context lasts."""
-        with self._leased(base) as loaded:
-            # Under a base's key stands what _load_base made.
+        """The tensors that the model's deltas are taken from, in memory while the context lasts.
+
+        They are the base's own, or the adapter's initialisation where the reference names one.
+        """
+        with self._leased(base) if base.adapter is None else self._leased_adapter(base) as loaded:
+            # Under a base's key stands what _load_base or _load_adapter made.
             yield cast("Base", loaded.base)
 
     def stats(self) -> CacheStats:
@@ -133,6 +128,17 @@ class ExpertPool:
 
     def _leased(self, base: BaseRef) -> AbstractContextManager[_Loaded]:
         return self._cache.lease((base.architecture.digest, base.digest), lambda: self._load_base(base))
+
+    def _leased_adapter(self, base: BaseRef) -> AbstractContextManager[_Loaded]:
+        return self._cache.lease(
+            (base.architecture.digest, base.learned_on), lambda: self._load_adapter(base.learned_on)
+        )
+
+    def _load_adapter(self, digest: str) -> tuple[_Loaded, int]:
+        with torch.inference_mode(mode=False):
+            base = self.store.load_base(digest)
+            base = replace(base, flat=base.flat.to(self.device))
+        return _Loaded(base.flat, base=base), _size_bytes(base.flat)
 
     def _load_base(self, ref: BaseRef) -> tuple[_Loaded, int]:
         # Weights outlive the request that loads them; made in its inference mode they would stay bound to it.
@@ -156,17 +162,40 @@ class ExpertPool:
             yield cast("UnifiedDelta", loaded.unified)
 
     def _rebuild(self, ref: BaseRef, manifest: Manifest, task: str) -> tuple[_Loaded, int]:
-        digest = manifest.expert_digest(task)
+        with self.lease_base(ref) as learned_on:
+            if ref.adapter is None:
+                return self._rebuild_whole(ref, learned_on, manifest, task=task)
+            with self.lease_base(replace(ref, adapter=None)) as base:
+                return self._rebuild_adapted(ref, base, learned_on, manifest=manifest, task=task)
+
+    def _rebuild_whole(
+        self, ref: BaseRef, base: Base, manifest: Manifest, *, task: str
+    ) -> tuple[_Loaded, int]:
         with (
-            self.lease_base(ref) as base,
             self._rebuilding,
             torch.inference_mode(mode=False),
             self._lease_unified(ref, base, manifest) as unified,
         ):
             spare = self._spare_buffer(base.flat)
             rebuilt = self.store.rebuild(base, manifest, task, unified=unified, out=spare)
+            digest = manifest.expert_digest(task)
             expert = self._expert(ref, base, flat=rebuilt.flat, buffers=rebuilt.buffers, digest=digest)
         return _Loaded(rebuilt.flat, expert), _size_bytes(rebuilt.flat)
+
+    def _rebuild_adapted(
+        self, ref: BaseRef, base: Base, adapter: Base, *, manifest: Manifest, task: str
+    ) -> tuple[_Loaded, int]:
+        """The expert as a plain model, its adapter merged, which answers at a plain model's speed."""
+        with (
+            self._rebuilding,
+            torch.inference_mode(mode=False),
+            self._lease_unified(ref, adapter, manifest) as unified,
+        ):
+            factors = self.store.rebuild(adapter, manifest, task, unified=unified).flat
+            flat = merge_adapter(ref, base, adapter, factors, out=self._spare_buffer(base.flat))
+            digest = manifest.expert_digest(task)
+            expert = self._expert(ref, base, flat=flat, buffers=base.buffers, digest=digest)
+        return _Loaded(flat, expert), _size_bytes(flat)
 
     def _spare_buffer(self, like: Tensor) -> Tensor | None:
         """The buffer of an expert that had to go, if nobody has kept any of its tensors beyond the lease.

@@ -94,7 +94,7 @@ def test_a_manifest_written_another_way_is_refused(sound, kind):
     assert refused(read, content + b" ", "canonically")
     assert refused(read, content[:-1] + b',"kind":"base"}', "twice")
     assert refused(read, b"\xef\xbb\xbf" + content)
-    assert refused(read, content.replace(b'"format":1', b'"format":2'), "upgrade condu")
+    assert refused(read, content.replace(b'"format":1', b'"format":3'), "upgrade condu")
     assert refused(read, b"[" * 10**6, "nested too deep")
     assert refused(read, b'{"a":' * 10**6, "nested too deep")
 

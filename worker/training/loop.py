@@ -1,4 +1,4 @@
-"""Fine-tunes both towers of a CLIP on one task (method.md sections 2.1 and 5)."""
+"""Fine-tunes a CLIP on one task, both towers or an adapter on them (method.md sections 2.1 and 5)."""
 
 import math
 import time
@@ -16,13 +16,14 @@ from torch.optim import AdamW
 
 from catalog.job_queue import JobFailedError
 from store.safefile import SafeFile, write_safetensors
+from vlm.adapters import attach_adapter
 from vlm.prompts import fill
 from worker.datasets.pixels import Pictures, in_order
 from worker.training.order import ImageOrder, derived_seed
 from worker.training.prompts import encode_prompts
 from worker.training.schedule import learning_rate
 from worker.training.spec import TrainingSpec
-from worker.training.state import load_state, recipe_digest, save_state
+from worker.training.state import load_state, recipe_digest, save_state, trained_parameters
 
 BATCHES_AHEAD = 3
 REPORT_EVERY_S = 0.5
@@ -84,16 +85,20 @@ def train(spec: TrainingSpec, task: Task, *, report: Report, is_stopping: Callab
             clock.saved(done, time.monotonic() - began)
             if is_stopping():
                 return False
-    write_safetensors(
-        spec.result, {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    )
+    learned = model.state_dict() if spec.adapter is None else trained_parameters(model)
+    write_safetensors(spec.result, {name: tensor.detach().cpu() for name, tensor in learned.items()})
     return True
 
 
 def _trainable_model(spec: TrainingSpec, device: torch.device) -> nn.Module:
-    """The base in float32, in tensors of our own; eval mode, so that BatchNorm statistics stay the base's."""
+    """The base in float32, in tensors of our own, and the adapter on it where one is trained.
+
+    In eval mode, so that BatchNorm statistics stay the base's.
+    """
     tensors = {name: _own_float32(tensor) for name, tensor in SafeFile(spec.base).tensors().items()}
     model = spec.architecture.build(tensors)
+    if spec.adapter is not None:
+        attach_adapter(model, SafeFile(spec.adapter).tensors())
     # Convolutions take 0.6 of the time in this layout (EfficientNet-lite0 at 96 px, CPU); others do not mind.
     return model.to(device).to(memory_format=torch.channels_last)
 
@@ -154,8 +159,7 @@ class _Step:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(iteration, self._options)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(images, labels)
-        value = loss.item()
+        value = self._backward(images, labels)
         if not math.isfinite(value):
             raise JobFailedError(
                 "The training diverged",
@@ -163,19 +167,37 @@ class _Step:
                 remedy=f"Submit the task again with a learning_rate below {self._options.learning_rate:g}, "
                 "more warmup_iterations or gradient_clip 1.0.",
             )
-        loss.backward()  # type: ignore[no-untyped-call]
         if self._options.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self._trained, self._options.gradient_clip)
         self._optimizer.step()
         return value
 
-    def _loss(self, images: Float[Tensor, "B 3 H W"], labels: Int64[Tensor, " B"]) -> Tensor:
+    def _backward(self, images: Tensor, labels: Tensor) -> float:
+        """The loss of the whole batch; its gradients, but for rounding, whatever number of parts it has."""
+        with self._autocast():
+            text = F.normalize(encode_prompts(self._model, self._tokens).float(), dim=-1)
+        num_parts = self._options.accumulation
+        if num_parts == 1:
+            loss = self._loss(images, labels, text)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.item()
+        # The text tower runs once: each part leaves its gradient here, and their sum goes back through it.
+        meeting = text.detach().requires_grad_()
+        value = 0.0
+        for part, wanted in zip(images.tensor_split(num_parts), labels.tensor_split(num_parts), strict=True):
+            loss = self._loss(part, wanted, meeting) * (len(part) / len(images))
+            loss.backward()  # type: ignore[no-untyped-call]
+            value += loss.item()
+        text.backward(meeting.grad)  # type: ignore[no-untyped-call]
+        return value
+
+    def _loss(
+        self, images: Float[Tensor, "B 3 H W"], labels: Int64[Tensor, " B"], text: Float[Tensor, "C D"]
+    ) -> Tensor:
         """Cross-entropy of each image against the prompts of ALL classes, under the frozen logit scale."""
         with self._autocast():
             image_features = self._model.encode_image(images.to(memory_format=torch.channels_last))
-            text_features = encode_prompts(self._model, self._tokens)
-        cosines = F.normalize(image_features.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).T
-        logits = self._model.logit_scale.exp() * cosines
+        logits = self._model.logit_scale.exp() * (F.normalize(image_features.float(), dim=-1) @ text.T)
         return F.cross_entropy(logits, labels, label_smoothing=self._options.label_smoothing)
 
     def _autocast(self) -> AbstractContextManager[object]:

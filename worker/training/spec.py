@@ -28,6 +28,8 @@ class TrainingSpec:
         device: "cpu", "cuda" or "cuda:N".
         num_threads: CPU threads; None leaves it to torch.
         folder: Where the training state and the fine-tuned checkpoint go.
+        adapter: The adapter to start from, a safetensors file that is only read; it alone is trained,
+            and the fine-tuned file holds its tensors and no others. None trains both towers.
     """
 
     architecture: Architecture
@@ -40,6 +42,7 @@ class TrainingSpec:
     device: str
     num_threads: int | None
     folder: Path
+    adapter: Path | None = None
 
     @property
     def result(self) -> Path:
@@ -64,6 +67,7 @@ class TrainingSpec:
             "device": self.device,
             "num_threads": self.num_threads,
             "folder": str(self.folder),
+            "adapter": None if self.adapter is None else str(self.adapter),
         }
         write_json(path, values)
 
@@ -82,4 +86,5 @@ class TrainingSpec:
             device=values["device"],
             num_threads=values["num_threads"],
             folder=Path(values["folder"]),
+            adapter=None if values["adapter"] is None else Path(values["adapter"]),
         )

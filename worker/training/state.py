@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,15 @@ _KEY = "condu_training"
 
 def recipe_digest(spec: TrainingSpec) -> str:
     """The identity of what is being trained, so that a state of another run is never taken up."""
-    recipe = {
+    recipe: dict[str, Any] = {
         "architecture": spec.architecture.digest,
         "template": spec.template,
         "options": spec.options.model_dump(mode="json"),
         "base_bytes": spec.base.stat().st_size,
     }
+    if spec.adapter is not None:
+        with spec.adapter.open("rb") as file:
+            recipe["adapter"] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
@@ -38,7 +42,7 @@ def save_state(path: Path, model: nn.Module, optimizer: AdamW, *, iteration: int
         BlobsUnavailableError: The disk is full.
     """
     tensors: dict[str, Tensor] = {}
-    for name, parameter in _trained(model).items():
+    for name, parameter in trained_parameters(model).items():
         tensors[f"weight/{name}"] = parameter.detach()
         for moment in MOMENTS:
             if moment in optimizer.state[parameter]:
@@ -58,7 +62,7 @@ def load_state(path: Path, model: nn.Module, optimizer: AdamW, *, recipe: str) -
     file = SafeFile(path)
     with torch.no_grad():
         names = file.header.tensors
-        for name, parameter in _trained(model).items():
+        for name, parameter in trained_parameters(model).items():
             parameter.copy_(file.tensor(f"weight/{name}"))
             if f"{MOMENTS[0]}/{name}" in names:
                 moments = {moment: _like(parameter, file.tensor(f"{moment}/{name}")) for moment in MOMENTS}
@@ -79,7 +83,8 @@ def saved_iteration(path: Path, *, recipe: str) -> int:
     return int(about["iteration"]) if about["recipe"] == recipe else 0
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What a training of the model moves, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

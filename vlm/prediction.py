@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -154,10 +155,11 @@ class _Question:
     def column_task(self, column: int) -> str | None:
         return None if column == 0 else self.tasks[column - 1].name
 
-    def column_digest(self, column: int) -> str:
-        if column == 0 or self.manifest is None:
-            return self.base.digest
-        return self.manifest.expert_digest(self.tasks[column - 1].name)
+    @cached_property
+    def column_digests(self) -> tuple[str, ...]:
+        experts = (task.name for task in self.tasks)
+        known = self.manifest
+        return (self.base.digest, *(known.expert_digest(name) for name in experts if known is not None))
 
 
 class Predictor:
@@ -205,18 +207,36 @@ class Predictor:
         answers = iter(self._answer(question, torch.stack(pictures)) if pictures else [])
         return [next(answers) if isinstance(image, Tensor) else ImageResult(error=image) for image in images]
 
+    @torch.inference_mode()
+    def route(
+        self,
+        base: BaseRef,
+        manifest: Manifest | None,
+        pictures: Float[Tensor, "N 3 H W"],
+        *,
+        options: PredictionOptions | None = None,
+    ) -> list[tuple[ExpertShare, ...]]:
+        """Who would answer for each picture, as `classify` would tell it; of the experts none is asked.
+
+        Args:
+            base: The model's base.
+            manifest: The revision; None for a model that has learned nothing yet.
+            pictures: As `Preprocessing.load` gives them.
+            options: How answers are given; by default the released way.
+
+        Raises:
+            NotFoundError: The revision does not have the task that is named.
+            InvalidOptionsError: Nobody would answer.
+        """
+        options = options or PredictionOptions()
+        tasks = _participants(manifest, options)
+        question = _Question(base, manifest, tasks, labels=(), templates=(), options=options)
+        scores, _ = self._scores(question, pictures)
+        route = _route(question, scores, len(pictures))
+        return [_shares(question, route, scores=scores, row=row) for row in range(len(pictures))]
+
     def _question(self, base: BaseRef, manifest: Manifest | None, options: PredictionOptions) -> _Question:
-        tasks = manifest.tasks if manifest is not None else ()
-        if options.task is not None:
-            if manifest is None:
-                raise NotFoundError(
-                    f"task {options.task!r}: the model has learned no task yet; name none to ask the base"
-                )
-            tasks = (manifest.task(options.task),)
-        elif not tasks and not options.include_base:
-            raise InvalidOptionsError(
-                "the model has no tasks, so without the base nobody answers; set include_base"
-            )
+        tasks = _participants(manifest, options)
         everything = manifest.tasks if manifest is not None else ()
         labels = self._labels(everything if options.label_set == "union" else tasks, options)
         own = tasks[0].templates if options.task is not None else DEFAULT_TEMPLATES
@@ -288,6 +308,22 @@ class Predictor:
             return vectors
 
 
+def _participants(manifest: Manifest | None, options: PredictionOptions) -> tuple[TaskEntry, ...]:
+    """The tasks whose experts may answer."""
+    if options.task is not None:
+        if manifest is None:
+            raise NotFoundError(
+                f"task {options.task!r}: the model has learned no task yet; name none to ask the base"
+            )
+        return (manifest.task(options.task),)
+    tasks = manifest.tasks if manifest is not None else ()
+    if not tasks and not options.include_base:
+        raise InvalidOptionsError(
+            "the model has no tasks, so without the base nobody answers; set include_base"
+        )
+    return tasks
+
+
 def _route(question: _Question, scores: Tensor | None, num_images: int) -> Route:
     if scores is not None:
         options = question.options
@@ -308,22 +344,26 @@ def _results(
 ) -> list[ImageResult]:
     sorted_chances, order = chances.sort(dim=1, descending=True, stable=True)
     top = min(question.options.top_k, len(question.labels))
-    digests = [question.column_digest(column) for column in range(route.chosen.shape[1])]
     results = []
     for row in range(len(chances)):
         values, labels = sorted_chances[row, :top].tolist(), order[row, :top].tolist()
         predictions = [
             Prediction(question.labels[at], value) for at, value in zip(labels, values, strict=True)
         ]
-        shares = [
-            ExpertShare(
-                task=question.column_task(column),
-                weight=float(route.weights[row, column]),
-                digest=digests[column],
-                similarity=float(scores[row, column - 1]) if scores is not None and column > 0 else None,
-            )
-            for column in route.chosen[row].nonzero().squeeze(1).tolist()
-        ]
-        shares.sort(key=lambda share: (share.task is not None, -(share.similarity or 0.0)))
-        results.append(ImageResult(tuple(predictions), tuple(shares)))
+        shares = _shares(question, route, scores=scores, row=row)
+        results.append(ImageResult(tuple(predictions), shares))
     return results
+
+
+def _shares(question: _Question, route: Route, *, scores: Tensor | None, row: int) -> tuple[ExpertShare, ...]:
+    """Who takes part in one picture's answer: the base first, then the experts, the nearest first."""
+    shares = [
+        ExpertShare(
+            task=question.column_task(column),
+            weight=float(route.weights[row, column]),
+            digest=question.column_digests[column],
+            similarity=float(scores[row, column - 1]) if scores is not None and column > 0 else None,
+        )
+        for column in route.chosen[row].nonzero().squeeze(1).tolist()
+    ]
+    return tuple(sorted(shares, key=lambda share: (share.task is not None, -(share.similarity or 0.0))))

@@ -1,7 +1,8 @@
 """Where the pictures of each task are routed: counts over many answers. Values in, values out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 from vlm.prediction import ExpertShare
 
@@ -36,6 +37,15 @@ class RoutedPictures:
 
     num_images: int
     shares: tuple[RouteShare, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values; `from_dict` is the inverse."""
+        return {"num_images": self.num_images, "shares": [asdict(share) for share in self.shares]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave."""
+        return cls(values["num_images"], tuple(RouteShare(**share) for share in values["shares"]))
 
 
 @dataclass(frozen=True)

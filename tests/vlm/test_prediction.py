@@ -141,6 +141,25 @@ def test_without_a_task_the_base_and_the_nearest_experts_answer_with_equal_weigh
         assert_answers(result, UNION, mean.softmax(dim=0))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"k": 1, "weighting": "softmax"}, {"k": 0}, {"k": 2, "include_base": False}, {"task": "flowers"}],
+)
+def test_who_would_answer_is_told_without_asking_an_expert(learned, options):
+    asked, routing = Predictor(learned.pool()), Predictor(learned.pool())
+    images = learned.pictures(5)
+    answers = ask(asked, learned, list(images), **options)
+    routes = routing.route(learned.base, learned.manifest, images, options=PredictionOptions(**options))
+    assert routes == [answer.experts for answer in answers]
+    with routing.pool.lease(learned.base, None, None):
+        assert routing.pool.stats().entries == 1
+
+
+def test_a_model_that_has_learned_nothing_would_answer_with_its_base(predictor, learned):
+    (route,) = predictor.route(learned.base, None, learned.pictures(1))
+    assert [(share.task, share.weight) for share in route] == [(None, 1.0)]
+
+
 def test_pictures_of_one_request_may_have_different_experts(predictor, learned):
     images = [learned.picture(seed) for seed in range(40)]
     results = ask(predictor, learned, images, k=1, include_base=False)

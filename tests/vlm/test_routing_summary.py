@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from vlm.prediction import ExpertShare, PredictionOptions, Predictor
@@ -58,6 +60,14 @@ def test_rows_of_different_revisions_are_lined_up_by_task():
     matrix = confusion({"pets": early.of("pets")}, columns=["flowers", "pets"])
     assert matrix.columns == ("base", "flowers", "pets")
     assert matrix.chosen_first == ((0.0, 0.0, 1.0),)
+
+
+def test_a_row_is_written_and_read_back_as_json():
+    summary = RoutingSummary(["pets", "flowers"])
+    summary.add_all("pets", [BOTH, ALONE])
+    found = summary.of("pets")
+    assert found is not None
+    assert RoutedPictures.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_an_answer_of_nobody_or_of_a_stranger_is_refused():

@@ -55,7 +55,7 @@ class NewTask:
 
 @dataclass(frozen=True, kw_only=True)
 class NewTrigger:
-    """What a task is in the new revision."""
+    """What a task is in the new revision; the last three as `catalog.tasks.TriggerRecord` has them."""
 
     task: str
     mask: str
@@ -66,6 +66,9 @@ class NewTrigger:
     relative_l2: float
     cosine: float
     reference: str
+    accuracy: float | None = None
+    routing: dict[str, Any] | None = None
+    unmeasured: str | None = None
 
 
 def publish_revision(
@@ -311,6 +314,9 @@ def _add_triggers(
                 relative_l2=trigger.relative_l2,
                 cosine=trigger.cosine,
                 reference=trigger.reference,
+                accuracy=trigger.accuracy,
+                routing=trigger.routing,
+                unmeasured=trigger.unmeasured,
             )
         )
     session.flush()

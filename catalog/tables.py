@@ -136,7 +136,7 @@ class TaskRow(CatalogTable):
 
 
 class TriggerRow(CatalogTable):
-    """What a task is in one revision: its mask and rescaler, and how faithful its expert is."""
+    """What a task is in one revision: its mask and rescaler, how faithful and how good its expert is."""
 
     __tablename__ = "triggers"
     __table_args__ = (
@@ -157,6 +157,10 @@ class TriggerRow(CatalogTable):
     relative_l2: Mapped[float]
     cosine: Mapped[float]
     reference: Mapped[str]
+    # Known where the worker had held-out images when the revision was made; else `unmeasured` says why not.
+    accuracy: Mapped[float | None]
+    routing: Mapped[dict[str, Any] | None]
+    unmeasured: Mapped[str | None]
 
 
 class PrototypeRow(CatalogTable):

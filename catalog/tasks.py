@@ -17,7 +17,13 @@ from catalog.tables import JobRow, PrototypeRow, TaskRow, TriggerRow
 
 @dataclass(frozen=True)
 class TriggerRecord:
-    """A task in one revision: where its mask is, its rescaler, and how faithful its expert is."""
+    """A task in one revision: where its mask is, its rescaler, how faithful and how good its expert is.
+
+    Attributes:
+        accuracy: Top-1 in percent of its expert in this revision, on its own held-out images.
+        routing: Which experts those images were routed to, as whoever measured it wrote it.
+        unmeasured: Why there is no accuracy; None where there is one, or where nobody tried.
+    """
 
     task: str
     revision: int
@@ -30,6 +36,9 @@ class TriggerRecord:
     relative_l2: float
     cosine: float
     reference: str
+    accuracy: float | None
+    routing: dict[str, Any] | None
+    unmeasured: str | None
 
 
 @dataclass(frozen=True)

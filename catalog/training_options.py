@@ -47,7 +47,7 @@ class TrainingOptions(BaseModel):
     shots: int | None = Field(
         None,
         ge=1,
-        description="Training images a class (few-shot), drawn with the seed after the split; null takes all.",
+        description="Training images a class, drawn with the seed after the split; null takes all.",
     )
     augment: bool = Field(default=True, description="Random crops of 90 to 100% of the training images.")
     amp: bool = Field(

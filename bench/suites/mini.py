@@ -43,7 +43,7 @@ LEARNING_RATES: dict[Tuning, float] = {"full": 3e-4, "lora": 3e-3}
 
 
 class MiniSuite(Suite):
-    """Silhouettes, clip art, clothes, flags, icons, letters, digits, solar cells: hundreds of pictures each."""
+    """Silhouettes, clip art, clothes, flags, icons, letters, digits, solar cells: hundreds of each."""
 
     name = "mini"
     orders = reverse_too(tuple(sorted((*SHIPPED, *BUILT))))

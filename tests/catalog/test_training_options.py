@@ -38,6 +38,7 @@ def test_a_warm_up_longer_than_the_run_is_refused():
         {"seed": -1},
         {"test_fraction": 0},
         {"test_fraction": 1},
+        {"shots": 0},
         {"checkpoint_every": 0},
         {"learning_rte": 1e-4},
         {"iterations": "many"},

@@ -1,12 +1,15 @@
 """Images are unpacked, screened and split once; broken ones are left out and named."""
 
+import shutil
+
 import pytest
 import torch
 
 from catalog.job_queue import JobFailedError
+from imagesets import unpack_archive
 from tests.worker.picturing import colour_archive, colour_image, colour_members
 from tests.worker.training_setup import MAX_PIXELS, prepared, rules
-from worker.datasets.preparing import PreparedImages, prepare_images
+from worker.datasets.preparing import PreparedImages, prepare_images, prepare_index
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
@@ -29,6 +32,34 @@ def test_broken_images_are_left_out_counted_and_named(tmp_path):
     assert all(each.reason for each in images.rejected)
     assert images.counts() == {"blue": 6, "green": 6, "red": 6}
     images.require_training_images()
+
+
+def test_shots_are_drawn_a_class_from_what_the_split_left_and_with_the_seed(tmp_path):
+    whole = prepared(tmp_path / "whole")
+    few = prepared(tmp_path / "few", shots=2)
+    assert few.counts() == {"blue": 2, "green": 2, "red": 2}
+    assert few.test == whole.test
+    assert set(few.train) < set(whole.train)
+    assert prepared(tmp_path / "again", shots=2).train == few.train
+    assert prepared(tmp_path / "all", shots=6).train == whole.train
+    assert prepared(tmp_path / "other", shots=2, seed=1).train != few.train
+
+
+def test_broken_images_are_no_shots(tmp_path):
+    members = colour_members(("green", "blue")) | colour_members(("red",), num_each=4)
+    with pytest.raises(JobFailedError, match="'red' has 3 training images, shots asks for 4") as told:
+        prepared(tmp_path, members=members | {"red/broken.png": b"no"}, shots=4)
+    assert "lower shots" in told.value.remedy
+
+
+def test_images_on_disk_are_prepared_as_those_of_an_archive_are(tmp_path):
+    unpacked = unpack_archive(colour_archive(tmp_path / "archive.tar"), tmp_path / "unpacked")
+    from_index = prepare_index(unpacked, tmp_path / "index", rules(), on_images=lambda *_: None)
+    from_archive = prepared(tmp_path)
+    assert (from_index.train, from_index.test) == (from_archive.train, from_archive.test)
+    assert from_index.cache.read_bytes() == from_archive.cache.read_bytes()
+    shutil.rmtree(tmp_path / "unpacked")
+    assert prepare_index(unpacked, tmp_path / "index", rules(), on_images=print) == from_index
 
 
 def test_an_image_bomb_in_a_data_set_is_left_out_like_a_broken_image(tmp_path):

@@ -75,6 +75,24 @@ def test_prototypes_are_those_of_the_images_trained_on(trained):
     assert prototypes.templates == tuple(TEMPLATES)
 
 
+def test_few_shots_are_all_that_is_trained_on_and_all_that_prototypes_are_made_of(installation):
+    dataset = installation.upload_dataset(colour_members(num_each=10))
+    installation.learn(installation.submit_training("colours", dataset, shots=3))
+    task = installation.read(find_task, "pets", "colours")
+    prototypes = PrototypeSet.from_bytes(installation.store.blobs.read(task.prototypes))
+    assert (task.num_train, task.num_test, task.training["shots"]) == (9, 6, 3)
+    assert prototypes.num_images == (3, 3, 3)
+
+
+def test_a_class_with_fewer_images_than_shots_fails_the_job_by_name_and_count(installation):
+    members = colour_members() | {"grey/1.png": colour_image("grey", 1), "grey/2.png": b"no"}
+    dataset = installation.upload_dataset(members)
+    job = installation.run(installation.submit_training("colours", dataset, shots=3))
+    assert job.state == "failed"
+    assert "'grey' has 1 training images, shots asks for 3" in job.error["detail"]
+    assert installation.scratch_files() == []
+
+
 def test_every_phase_tells_how_far_it_is(trained):
     phases = Counter(report["phase"] for report in trained.reports)
     assert list(phases) == ["unpack", "train", "measure", "prototypes", "fuse", "publish"]

@@ -10,11 +10,13 @@ PHASE = "unpack"
 FOLDER = "images"
 
 
-def job_images(work: Assignment, *, test_fraction: float, seed: int) -> PreparedImages:
+def job_images(
+    work: Assignment, *, test_fraction: float, seed: int, shots: int | None = None
+) -> PreparedImages:
     """The job's images: unpacked, decoded once, screened and split; at once where an earlier attempt did it.
 
     Raises:
-        JobFailedError: No image can be read.
+        JobFailedError: No image can be read, or a class has fewer than the shots.
         InvalidArchiveError: The archive is hostile or broken.
     """
     digest = work.job.dataset
@@ -27,6 +29,7 @@ def job_images(work: Assignment, *, test_fraction: float, seed: int) -> Prepared
         max_pixels=work.bench.settings.max_image_pixels,
         test_fraction=test_fraction,
         seed=seed,
+        shots=shots,
     )
     images = prepare_images(archive, work.folder / FOLDER, rules, on_images=_Progress(work))
     if images.num_rejected:

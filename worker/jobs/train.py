@@ -30,7 +30,7 @@ class FineTuning(Origin):
 
     def describe(self, work: Assignment) -> Lesson:
         options = _options(work)
-        images = job_images(work, test_fraction=options.test_fraction, seed=options.seed)
+        images = job_images(work, test_fraction=options.test_fraction, seed=options.seed, shots=options.shots)
         images.require_training_images()
         return Lesson(
             classes=images.classes,

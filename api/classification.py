@@ -20,7 +20,8 @@ from api.pinning import PinnedRevision, base_ref, pin_revision
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields, ImageAnswer, ImageError
 from catalog import Settings
 from vlm.errors import ImageRejectedError
-from vlm.prediction import ImageResult, PredictionOptions
+from vlm.prediction import ImageResult
+from vlm.prediction_options import PredictionOptions
 from vlm.preprocessing import Preprocessing
 
 LARGEST_IMAGES = 8

@@ -1,11 +1,9 @@
 """Answers: for each picture, labels with probabilities, and who gave them."""
 
 import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -24,84 +22,14 @@ from vlm.errors import (
 )
 from vlm.experts import BaseRef, ExpertPool
 from vlm.features import image_features, logits
+from vlm.prediction_options import PredictionOptions
 from vlm.prompts import DEFAULT_TEMPLATES, MAX_LABELS, validate_labels, validate_templates
 from vlm.prototypes import PrototypeSet
-from vlm.routing import Route, Weighting, choose, similarities
-
-Space = Literal["logits", "probabilities"]
-LabelSet = Literal["own", "union"]
+from vlm.routing import Route, choose, similarities
 
 MAX_PROMPTS = 100_000
 """Labels times templates; each is one pass through the text tower of every expert that answers."""
 PROTOTYPE_CACHE_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionOptions:
-    """How to answer; the defaults are the released ones.
-
-    Attributes:
-        task: That task's expert alone answers; None lets each picture find its experts.
-        labels: What to choose among, instead of a label set.
-        label_set: `own`, the classes of the task that is named; `union`, all that the model has learned; None
-            is `own` where a task is named, else `union`.
-        templates: Prompts; else the task's own, or DEFAULT_TEMPLATES where none is named.
-        top_k: Labels in an answer.
-        k: Experts a picture may have, beside the base.
-        include_base: Whether the base answers too where no task is named.
-        weighting: `uniform`, `similarity` or `softmax`, as `routing.choose` has it.
-        temperature: Of `softmax`.
-        space: What is averaged: `logits`, or `probabilities`.
-
-    Raises:
-        InvalidOptionsError: A value outside its range.
-    """
-
-    task: str | None = None
-    labels: tuple[str, ...] | None = None
-    label_set: LabelSet | None = None
-    templates: tuple[str, ...] | None = None
-    top_k: int = 5
-    k: int = 4
-    include_base: bool = True
-    weighting: Weighting = "uniform"
-    temperature: float = 0.05
-    space: Space = "logits"
-
-    def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise InvalidOptionsError(f"top_k is {self.top_k}; at least 1 label makes an answer")
-        if self.k < 0:
-            raise InvalidOptionsError(f"k is {self.k}; it counts experts, from 0")
-        if self.k == 0 and not self.include_base and self.task is None:
-            raise InvalidOptionsError(
-                "k is 0 and include_base is false, so nobody answers; raise k or include the base"
-            )
-        if self.weighting not in get_args(Weighting):
-            raise InvalidOptionsError(
-                f"weighting {self.weighting!r}: use one of {', '.join(get_args(Weighting))}"
-            )
-        if self.space not in get_args(Space):
-            raise InvalidOptionsError(f"space {self.space!r}: use one of {', '.join(get_args(Space))}")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise InvalidOptionsError(f"temperature is {self.temperature}; it is a number above 0")
-        self._check_label_set()
-
-    def _check_label_set(self) -> None:
-        if self.label_set is None:
-            return
-        if self.label_set not in get_args(LabelSet):
-            raise InvalidOptionsError(
-                f"label_set {self.label_set!r}: use one of {', '.join(get_args(LabelSet))}"
-            )
-        if self.labels is not None:
-            raise InvalidOptionsError(
-                f"labels and label_set {self.label_set!r} both say what to choose among; give one of them"
-            )
-        if self.label_set == "own" and self.task is None:
-            raise InvalidOptionsError(
-                "label_set 'own' is the classes of a task, and no task is named; name one, or use 'union'"
-            )
 
 
 @dataclass(frozen=True)
@@ -202,10 +130,36 @@ class Predictor:
             InvalidTemplatesError: A template makes no prompt.
             InvalidOptionsError: Nobody would answer.
         """
-        question = self._question(base, manifest, options)
+        return self.classify_each(base, manifest, images, options=[options])[0]
+
+    def classify_each(
+        self,
+        base: BaseRef,
+        manifest: Manifest | None,
+        images: Sequence[Tensor | ImageRejectedError],
+        *,
+        options: Sequence[PredictionOptions],
+    ) -> list[list[ImageResult]]:
+        """What `classify` gives for each of the options, every picture's features being computed once.
+
+        Args:
+            base: As for `classify`, which raises what this does.
+            manifest: The same.
+            images: The same.
+            options: At least one; they may differ in labels, label set, templates and `top_k`.
+
+        Raises:
+            ValueError: They differ in who answers, or how.
+        """
+        if len({_who_answers(each) for each in options}) != 1:
+            raise ValueError("options of one call differ in labels, label_set, templates and top_k alone")
+        questions = [self._question(base, manifest, each) for each in options]
         pictures = [image for image in images if isinstance(image, Tensor)]
-        answers = iter(self._answer(question, torch.stack(pictures)) if pictures else [])
-        return [next(answers) if isinstance(image, Tensor) else ImageResult(error=image) for image in images]
+        answers = self._answers(questions, torch.stack(pictures)) if pictures else [[] for _ in questions]
+        return [
+            [next(found) if isinstance(image, Tensor) else ImageResult(error=image) for image in images]
+            for found in map(iter, answers)
+        ]
 
     @torch.inference_mode()
     def route(
@@ -257,18 +211,23 @@ class Predictor:
         return labels
 
     @torch.inference_mode()
-    def _answer(self, question: _Question, pictures: Float[Tensor, "N 3 H W"]) -> list[ImageResult]:
-        scores, base_features = self._scores(question, pictures)
-        route = _route(question, scores, len(pictures))
-        combined = torch.zeros(len(pictures), len(question.labels))
+    def _answers(
+        self, questions: Sequence[_Question], pictures: Float[Tensor, "N 3 H W"]
+    ) -> list[list[ImageResult]]:
+        scores, base_features = self._scores(questions[0], pictures)
+        route = _route(questions[0], scores, len(pictures))
+        combined = [torch.zeros(len(pictures), len(question.labels)) for question in questions]
         for column in range(route.chosen.shape[1]):
             rows = route.chosen[:, column].nonzero().squeeze(1)
             if len(rows) > 0:
                 known = base_features[rows] if column == 0 and base_features is not None else None
-                votes = self._votes(question, column, pictures=pictures[rows], features=known)
-                combined.index_add_(0, rows, route.weights[rows, column, None] * votes)
-        chances = combined.softmax(dim=1) if question.options.space == "logits" else combined
-        return _results(question, route, scores=scores, chances=chances)
+                votes = self._votes(questions, column, pictures=pictures[rows], features=known)
+                for total, found in zip(combined, votes, strict=True):
+                    total.index_add_(0, rows, route.weights[rows, column, None] * found)
+        return [
+            _results(question, route, scores=scores, combined=total)
+            for question, total in zip(questions, combined, strict=True)
+        ]
 
     def _scores(self, question: _Question, pictures: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """s_i of every picture and task with the base's features, or None where nothing has to be chosen."""
@@ -280,14 +239,18 @@ class Predictor:
         return similarities(features.cpu(), prototypes), features
 
     def _votes(
-        self, question: _Question, column: int, *, pictures: Tensor, features: Tensor | None
-    ) -> Tensor:
-        """One participant's logits (or probabilities) for its pictures: both towers are its own."""
-        with self.pool.lease(question.base, question.manifest, question.column_task(column)) as expert:
-            weights = self.class_weights.get(expert, labels=question.labels, templates=question.templates)
+        self, questions: Sequence[_Question], column: int, *, pictures: Tensor, features: Tensor | None
+    ) -> list[Tensor]:
+        """One participant's logits (or probabilities), a question each: both towers are its own."""
+        asked = questions[0]
+        votes = []
+        with self.pool.lease(asked.base, asked.manifest, asked.column_task(column)) as expert:
             features = image_features(expert.model, pictures) if features is None else features
-            found = logits(expert.model, features, weights).cpu()
-        return found if question.options.space == "logits" else found.softmax(dim=1)
+            for question in questions:
+                weights = self.class_weights.get(expert, labels=question.labels, templates=question.templates)
+                found = logits(expert.model, features, weights).cpu()
+                votes.append(found if asked.options.space == "logits" else found.softmax(dim=1))
+        return votes
 
     def _load_prototypes(self, base: BaseRef, task: TaskEntry) -> Tensor:
         def make() -> tuple[Tensor, int]:
@@ -324,6 +287,11 @@ def _participants(manifest: Manifest | None, options: PredictionOptions) -> tupl
     return tasks
 
 
+def _who_answers(options: PredictionOptions) -> PredictionOptions:
+    """The options without what only says among which labels to choose."""
+    return replace(options, labels=None, label_set=None, templates=None, top_k=1)
+
+
 def _route(question: _Question, scores: Tensor | None, num_images: int) -> Route:
     if scores is not None:
         options = question.options
@@ -340,8 +308,9 @@ def _route(question: _Question, scores: Tensor | None, num_images: int) -> Route
 
 
 def _results(
-    question: _Question, route: Route, *, scores: Tensor | None, chances: Tensor
+    question: _Question, route: Route, *, scores: Tensor | None, combined: Tensor
 ) -> list[ImageResult]:
+    chances = combined.softmax(dim=1) if question.options.space == "logits" else combined
     sorted_chances, order = chances.sort(dim=1, descending=True, stable=True)
     top = min(question.options.top_k, len(question.labels))
     results = []

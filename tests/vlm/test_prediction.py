@@ -19,7 +19,8 @@ from vlm.errors import (
     NoLabelsError,
 )
 from vlm.features import image_features, logits
-from vlm.prediction import PredictionOptions, Predictor
+from vlm.prediction import Predictor
+from vlm.prediction_options import PredictionOptions
 from vlm.prompts import DEFAULT_TEMPLATES
 from vlm.prototypes import PrototypeSet
 

@@ -45,7 +45,18 @@ class Task:
 Report = Callable[[Mapping[str, float]], None]
 
 
-def train(spec: TrainingSpec, task: Task, *, report: Report, is_stopping: Callable[[], bool]) -> bool:
+Regulariser = Callable[[nn.Module, Tensor, int], Tensor]
+"""(model, the step's images, iteration) to a term that is added to the loss; it depends on these alone."""
+
+
+def train(
+    spec: TrainingSpec,
+    task: Task,
+    *,
+    report: Report,
+    is_stopping: Callable[[], bool],
+    regulariser: Regulariser | None = None,
+) -> bool:
     """Whether the fine-tuned checkpoint is written; False when it was asked to stop before, its state saved.
 
     On one device with one number of threads the result depends on the spec alone, however often the run was
@@ -56,6 +67,7 @@ def train(spec: TrainingSpec, task: Task, *, report: Report, is_stopping: Callab
         task: Its images and classes.
         report: Called with {step, steps, loss, images_per_s, eta_s} about twice a second.
         is_stopping: Asked between two iterations.
+        regulariser: Added to the loss, as by the protocol's baselines that distil; a job has none.
 
     Raises:
         JobFailedError: The loss is no number any more.
@@ -72,7 +84,8 @@ def train(spec: TrainingSpec, task: Task, *, report: Report, is_stopping: Callab
     )
     recipe = recipe_digest(spec)
     start = load_state(spec.state, model, optimizer, recipe=recipe)
-    step = _Step(spec, model, optimizer, tokens=_prompt_tokens(spec, task).to(device))
+    tokens = _prompt_tokens(spec, task).to(device)
+    step = _Step(spec, model, optimizer, tokens=tokens, regulariser=regulariser)
     clock = _Clock(start, spec)
     for iteration, images, labels in _batches(spec, task, start):
         loss = step.run(iteration, images.to(device), labels.to(device))
@@ -141,11 +154,20 @@ def _picture(spec: TrainingSpec, task: Task, iteration: int, *, place: int, posi
 class _Step:
     """One optimizer step at a time."""
 
-    def __init__(self, spec: TrainingSpec, model: nn.Module, optimizer: AdamW, *, tokens: Tensor) -> None:
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        model: nn.Module,
+        optimizer: AdamW,
+        *,
+        tokens: Tensor,
+        regulariser: Regulariser | None,
+    ) -> None:
         self._options = spec.options
         self._model: Any = model  # nn.Module says nothing of encode_image
         self._optimizer = optimizer
         self._tokens = tokens
+        self._regulariser = regulariser
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._uses_amp = spec.options.amp and tokens.is_cuda and torch.cuda.is_bf16_supported()
 
@@ -159,7 +181,7 @@ class _Step:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(iteration, self._options)
         self._optimizer.zero_grad(set_to_none=True)
-        value = self._backward(images, labels)
+        value = self._backward(images, labels) + self._regularised(images, iteration)
         if not math.isfinite(value):
             raise JobFailedError(
                 "The training diverged",
@@ -190,6 +212,13 @@ class _Step:
             value += loss.item()
         text.backward(meeting.grad)  # type: ignore[no-untyped-call]
         return value
+
+    def _regularised(self, images: Tensor, iteration: int) -> float:
+        if self._regulariser is None:
+            return 0.0
+        term = self._regulariser(self._model, images.to(memory_format=torch.channels_last), iteration)
+        term.backward()  # type: ignore[no-untyped-call]
+        return term.item()
 
     def _loss(
         self, images: Float[Tensor, "B 3 H W"], labels: Int64[Tensor, " B"], text: Float[Tensor, "C D"]

@@ -87,13 +87,20 @@ def save_base(
     return SavedBase(blobs.put(manifest.to_json()).digest, manifest, _precision_warnings(space))
 
 
-def check_base(content: memoryview, *, weights: str, expected: Mapping[str, ExpectedTensor]) -> SavedBase:
+def check_base(
+    content: memoryview,
+    *,
+    weights: str,
+    expected: Mapping[str, ExpectedTensor],
+    extends: Extension | None = None,
+) -> SavedBase:
     """What `save_base` gives for weights that are in canonical form already, after the same checks.
 
     Args:
         content: The weights' bytes, in writable memory.
         weights: Their digest.
         expected: What the architecture asks of them.
+        extends: What is said of the base that this one is laid upon.
 
     Raises:
         InvalidUploadError: They are malformed, not in canonical form, or hold NaN or infinite values.
@@ -105,7 +112,7 @@ def check_base(content: memoryview, *, weights: str, expected: Mapping[str, Expe
         raise InvalidUploadError("the weights of the base are not in canonical form: register the base anew")
     for name, tensor in parse_safetensors(content).items():
         check_finite(name, tensor)
-    manifest = BaseManifest(weights, xxhash.xxh3_64_hexdigest(content), len(content), space)
+    manifest = BaseManifest(weights, xxhash.xxh3_64_hexdigest(content), len(content), space, extends)
     digest = hashlib.sha256(manifest.to_json()).hexdigest()
     return SavedBase(digest, manifest, _precision_warnings(space))
 
@@ -156,7 +163,7 @@ def check_header(space: ParameterSpace, header: SafeHeader) -> None:
     Raises:
         IncompatibleTensorsError: Names the first tensor that is missing, extra, or of another shape or dtype.
     """
-    remedy = "fine-tune from this base and save its whole state dict"
+    remedy = "fine-tune from this base and save all of its tensors, and no others"
     _check_names({spec.name for spec in space.all_specs}, set(header.tensors), remedy)
     fixed = {spec.name for spec in space.fixed}
     for spec in space.all_specs:

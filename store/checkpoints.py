@@ -65,9 +65,16 @@ class FoldOutcome:
 
 @dataclass(frozen=True)
 class StoredSizes:
-    """Bytes on disk of a revision's artefacts (triggers, prototypes and buffers by task)."""
+    """Bytes on disk of what a revision keeps (triggers, prototypes and buffers by task).
+
+    Attributes:
+        base: The pre-trained model, which other models may share.
+        extension: What the revision's deltas are taken from, where that is a base of its own (the adapters'
+            initialisation); else 0.
+    """
 
     base: int
+    extension: int
     unified: int
     triggers: dict[str, int]
     prototypes: dict[str, int]
@@ -77,7 +84,7 @@ class StoredSizes:
     def total(self) -> int:
         """Everything together."""
         by_task = (self.triggers, self.prototypes, self.buffers)
-        return self.base + self.unified + sum(sum(sizes.values()) for sizes in by_task)
+        return self.base + self.extension + self.unified + sum(sum(sizes.values()) for sizes in by_task)
 
 
 class CheckpointStore:
@@ -223,14 +230,22 @@ class CheckpointStore:
     def sizes(self, manifest: Manifest) -> StoredSizes:
         """Bytes on disk of what this revision keeps."""
         size = self.blobs.size_bytes
-        base = self.blobs.read_checked(manifest.base)
+        extends, extension = self._base_sizes(manifest.base)
+        base = extension if extends is None else self._base_sizes(extends.base)[1]
         return StoredSizes(
-            base=len(base) + size(BaseManifest.from_json(base).weights),
+            base=base,
+            extension=0 if extends is None else extension,
             unified=size(manifest.unified) if manifest.unified else 0,
             triggers={task.name: size(task.mask) for task in manifest.tasks},
             prototypes={task.name: size(task.prototypes) for task in manifest.tasks},
             buffers={task.name: size(task.buffers) for task in manifest.tasks if task.buffers},
         )
+
+    def _base_sizes(self, digest: str) -> tuple[Extension | None, int]:
+        """What the base extends, and its own bytes: manifest and weights."""
+        content = self.blobs.read_checked(digest)
+        manifest = BaseManifest.from_json(content)
+        return manifest.extends, len(content) + self.blobs.size_bytes(manifest.weights)
 
     def _entry(self, new_task: NewTask, buffers: Mapping[str, Tensor]) -> TaskEntry:
         digest = None

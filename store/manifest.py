@@ -85,10 +85,6 @@ class BaseManifest:
     space: ParameterSpace
     extends: Extension | None = None
 
-    def named_blobs(self) -> frozenset[str]:
-        """Digests of the blobs that this base needs itself; those of the base it extends are that one's."""
-        return frozenset({self.weights} if self.extends is None else {self.weights, self.extends.base})
-
     def to_json(self) -> bytes:
         """Canonical bytes; their sha256 is the base's digest."""
         values = {

@@ -71,14 +71,20 @@ def live_blobs(blobs: Blobs, roots: Roots) -> frozenset[str]:
             continue
         live |= manifest.named_blobs()
         bases.add(manifest.base)
-    return frozenset(live | _weights(blobs, bases))
+    return frozenset(live | _reached(blobs, bases))
 
 
-def _weights(blobs: Blobs, bases: Iterable[str]) -> set[str]:
-    weights = set()
-    for digest in bases:
+def _reached(blobs: Blobs, bases: Iterable[str]) -> set[str]:
+    """What the bases need: their weights, and the bases that they extend with theirs."""
+    reached, waiting = set(), set(bases)
+    while waiting:
+        digest = waiting.pop()
+        reached.add(digest)
         try:
-            weights.add(BaseManifest.from_json(blobs.read_checked(digest)).weights)
+            manifest = BaseManifest.from_json(blobs.read_checked(digest))
         except NotFoundError:
             continue
-    return weights
+        reached.add(manifest.weights)
+        if manifest.extends is not None:
+            waiting.add(manifest.extends.base)
+    return reached

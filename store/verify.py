@@ -71,12 +71,17 @@ def _named(
             continue
         digests |= manifest.named_blobs()
         base_digests.add(manifest.base)
-    for digest in base_digests:
+    while base_digests:
+        digest = base_digests.pop()
         digests.add(digest)
         try:
-            digests.add(BaseManifest.from_json(store.blobs.read_checked(digest)).weights)
+            base = BaseManifest.from_json(store.blobs.read_checked(digest))
         except StoreError as error:
             problems.append(f"base {digest}: {error}")
+            continue
+        digests.add(base.weights)
+        if base.extends is not None and base.extends.base not in digests:
+            base_digests.add(base.extends.base)
     return digests, problems
 
 

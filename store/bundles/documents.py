@@ -25,6 +25,7 @@ def parse_index(content: bytes) -> Index:
             head=fields.optional_digest("head"),
             blobs=tuple(_entry(row) for row in fields.items("blobs")),
             catalog=fields.values("catalog"),
+            adapter=fields.digest("adapter") if "adapter" in values else None,
         )
         fields.end()
         if canonical_json(values) != content:

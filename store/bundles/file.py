@@ -26,20 +26,37 @@ class BundleFile:
     """
 
     def __init__(
-        self, blobs: Blobs, *, base: str, head: str | None, with_base: bool, catalog: Mapping[str, Any]
+        self,
+        blobs: Blobs,
+        *,
+        base: str,
+        head: str | None,
+        with_base: bool,
+        catalog: Mapping[str, Any],
+        adapter: str | None = None,
     ) -> None:
         self._blobs = blobs
         manifest = Manifest.from_json(blobs.read_checked(head)) if head else None
-        if manifest is not None and manifest.base != base:
-            raise CorruptBlobError("base of the revision", expected=base, found=manifest.base)
-        weights = BaseManifest.from_json(blobs.read_checked(base)).weights if with_base else None
-        names = blobs_in_order(base=base, weights=weights, head=head, manifest=manifest)
+        names = blobs_in_order(
+            base=base,
+            weights=self._weights(base) if with_base else None,
+            head=head,
+            manifest=manifest,
+            adapter=None if adapter is None else (adapter, self._weights(adapter)),
+        )
         self._entries = placed((name, blobs.size_bytes(name)) for name in names)
-        index = Index(base, has_base=with_base, head=head, blobs=self._entries, catalog=catalog)
+        index = Index(
+            base, has_base=with_base, head=head, blobs=self._entries, catalog=catalog, adapter=adapter
+        )
+        if manifest is not None and manifest.base != index.learned_on:
+            raise CorruptBlobError("base of the revision", expected=index.learned_on, found=manifest.base)
         self._tail = tail(index.to_dict())
         self._tail_start = self._entries[-1].stop if self._entries else PROLOGUE.size
         self.etag = hashlib.sha256(self._tail[: -TRAILER.size]).hexdigest()
         self.size_bytes = self._tail_start + len(self._tail)
+
+    def _weights(self, base: str) -> str:
+        return BaseManifest.from_json(self._blobs.read_checked(base)).weights
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The bytes [start, stop) of the file in pieces of at most about a MiB.

@@ -31,15 +31,21 @@ class Imported:
         base: The manifest of its base, which was here or came with it.
         manifest: The revision's manifest; None of a model that has learned nothing.
         sizes: Bytes of each blob of the bundle, by digest.
+        adapter: The manifest of its adapters' initialisation; None of a model that tunes in full.
     """
 
     base: BaseManifest
     manifest: Manifest | None
     sizes: Mapping[str, int]
+    adapter: BaseManifest | None = None
 
 
 def import_bundle(
-    blobs: Blobs, bundle: BundleReader, *, expected: Mapping[str, ExpectedTensor] | None
+    blobs: Blobs,
+    bundle: BundleReader,
+    *,
+    expected: Mapping[str, ExpectedTensor] | None,
+    expected_of_adapter: Mapping[str, ExpectedTensor] | None = None,
 ) -> Imported:
     """Write all blobs of a bundle, each under its own digest, and check what they hold.
 
@@ -51,6 +57,7 @@ def import_bundle(
         bundle: The opened bundle.
         expected: What the base's architecture asks of its tensors; None where a base of this very digest and
             architecture is registered here, so that it was checked when it came.
+        expected_of_adapter: What the adapters on that architecture are, where the bundle has some.
 
     Raises:
         InvalidBundleError: A blob is damaged, or holds what it must not.
@@ -67,26 +74,29 @@ def import_bundle(
             check_digest_of(entry, writer.digest)
             writer.commit()
     with _as_invalid_bundle():
-        base = _checked_base(blobs, bundle, expected)
+        base = parse_base(blobs.read_checked(index.base))
+        if expected is not None:
+            in_bundle = index.has_base
+            values = bundle.mapped(bundle.entry(base.weights)) if in_bundle else blobs.read(base.weights)
+            _check_base(values, base, digest=index.base, expected=expected)
+        if bundle.adapter is not None:
+            values = bundle.mapped(bundle.entry(bundle.adapter.weights))
+            _check_base(values, bundle.adapter, digest=index.learned_on, expected=expected_of_adapter or {})
         if bundle.manifest is not None:
-            _check_revision(blobs, bundle.manifest, base.space)
-    return Imported(base, bundle.manifest, {entry.digest: entry.length for entry in index.blobs})
+            _check_revision(blobs, bundle.manifest, (bundle.adapter or base).space)
+    sizes = {entry.digest: entry.length for entry in index.blobs}
+    return Imported(base, bundle.manifest, sizes, bundle.adapter)
 
 
-def _checked_base(
-    blobs: Blobs, bundle: BundleReader, expected: Mapping[str, ExpectedTensor] | None
-) -> BaseManifest:
-    """The base's manifest, made anew from its weights where nobody has checked them before."""
-    base = parse_base(blobs.read_checked(bundle.index.base))
-    if expected is None:
-        return base
-    in_bundle = bundle.index.has_base
-    values = bundle.mapped(bundle.entry(base.weights)) if in_bundle else blobs.read(base.weights)
-    if check_base(values, weights=base.weights, expected=expected).digest != bundle.index.base:
+def _check_base(
+    values: memoryview, base: BaseManifest, *, digest: str, expected: Mapping[str, ExpectedTensor]
+) -> None:
+    """Nothing where the manifest, made anew from weights that nobody has checked before, is the same."""
+    found = check_base(values, weights=base.weights, expected=expected, extends=base.extends)
+    if found.digest != digest:
         raise InvalidBundleError(
             "the manifest of the bundle's base does not describe its weights: export it again"
         )
-    return base
 
 
 def _check_revision(blobs: Blobs, manifest: Manifest, space: ParameterSpace) -> None:

@@ -34,6 +34,8 @@ class Index:
     Attributes:
         base: Digest of the base's manifest.
         has_base: Whether the base's blobs are in the bundle.
+        adapter: Digest of the adapters' initialisation, which extends the base and is in the bundle; None
+            of a model that tunes in full.
         head: Digest of the revision's manifest; None of a model that has learned nothing.
         blobs: The blobs in file order.
         catalog: What the catalog keeps beside the blobs; the store does not look into it.
@@ -44,10 +46,16 @@ class Index:
     head: str | None
     blobs: tuple[Entry, ...]
     catalog: Mapping[str, Any]
+    adapter: str | None = None
+
+    @property
+    def learned_on(self) -> str:
+        """Digest of the base that the revision's deltas are taken from."""
+        return self.base if self.adapter is None else self.adapter
 
     def to_dict(self) -> dict[str, Any]:
-        """The index as JSON-able values."""
-        return {
+        """The index as JSON-able values; without an adapter as they were before there were any."""
+        return ({} if self.adapter is None else {"adapter": self.adapter}) | {
             "kind": KIND,
             "base": self.base,
             "has_base": self.has_base,
@@ -58,7 +66,12 @@ class Index:
 
 
 def blobs_in_order(
-    *, base: str, weights: str | None, head: str | None, manifest: Manifest | None
+    *,
+    base: str,
+    weights: str | None,
+    head: str | None,
+    manifest: Manifest | None,
+    adapter: tuple[str, str] | None = None,
 ) -> tuple[str, ...]:
     """The digests of all blobs that the bundle has, each once, the documents before what they name.
 
@@ -67,8 +80,10 @@ def blobs_in_order(
         weights: The base's weights, where the bundle has the base.
         head: The revision's manifest, where there is a revision.
         manifest: What stands in it.
+        adapter: Manifest and weights of the adapters' initialisation, where there is one.
     """
     names: list[str | None] = [base, weights] if weights else []
+    names += adapter or ()
     if manifest is not None:
         names += [head, manifest.unified]
         for task in manifest.tasks:

@@ -16,7 +16,7 @@ from store.bundles.layout import (
 )
 from store.codecs.framing import FORMAT_VERSION, MAGIC, PROLOGUE, prologue, read_index, read_prologue
 from store.errors import CorruptBlobError, InvalidBundleError
-from store.manifest import Manifest
+from store.manifest import BaseManifest, Manifest
 
 _PIECE_BYTES = 4 * 2**20
 _AGAIN = "export it again, or copy it again whole"
@@ -31,6 +31,7 @@ class BundleReader:
         index: What it says of itself.
         etag: sha256 of the index's bytes.
         manifest: The revision's manifest, hashed and checked; None of a model that has learned nothing.
+        adapter: The manifest of the adapters' initialisation, likewise; None of a model that tunes in full.
 
     Raises:
         InvalidBundleError: The file is no bundle, damaged, or of another version.
@@ -47,6 +48,7 @@ class BundleReader:
         self._entries = {entry.digest: entry for entry in self.index.blobs}
         self._check_coverage()
         self.manifest = self._manifest()
+        self.adapter = self._adapter()
         self._check_completeness()
 
     def entry(self, digest: str) -> Entry:
@@ -109,14 +111,30 @@ class BundleReader:
         if self.index.head is None:
             return None
         manifest = parse_manifest(self.document(self.index.head))
-        if manifest.base != self.index.base:
-            raise _invalid(f"its revision is on the base {manifest.base}, not on {self.index.base}")
+        if manifest.base != self.index.learned_on:
+            raise _invalid(f"its revision is on the base {manifest.base}, not on {self.index.learned_on}")
         return manifest
+
+    def _adapter(self) -> BaseManifest | None:
+        if self.index.adapter is None:
+            return None
+        adapter = parse_base(self.document(self.index.adapter))
+        if adapter.extends is None or adapter.extends.base != self.index.base:
+            raise _invalid(f"its adapter {self.index.adapter} is not one of its base {self.index.base}")
+        return adapter
 
     def _check_completeness(self) -> None:
         index = self.index
-        weights = parse_base(self.document(index.base)).weights if index.has_base else None
-        expected = blobs_in_order(base=index.base, weights=weights, head=index.head, manifest=self.manifest)
+        base = parse_base(self.document(index.base)) if index.has_base else None
+        if base is not None and base.extends is not None:
+            raise _invalid(f"its base {index.base} is an extension of another, and no model by itself")
+        expected = blobs_in_order(
+            base=index.base,
+            weights=None if base is None else base.weights,
+            head=index.head,
+            manifest=self.manifest,
+            adapter=None if self.adapter is None else (str(index.adapter), self.adapter.weights),
+        )
         for digest in expected:
             self.entry(digest)
         if extra := sorted(self._entries.keys() - set(expected)):

@@ -1,5 +1,6 @@
 """Folds a checkpoint into the head and publishes the outcome, exactly once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,11 @@ from catalog.tasks import find_task
 from store.blobs import Blob
 from store.checkpoints import FoldOutcome
 from store.checkpoints import NewTask as TaskToFold
+from store.manifest import TaskEntry
 from worker.jobs.assignment import Assignment
 from worker.jobs.lesson import Lesson
 from worker.jobs.measuring import Accuracies, measure_expert
+from worker.jobs.remeasuring import Measures, measure_tasks
 
 MAX_ROUNDS = 10
 """Folds on heads that moved meanwhile. Jobs of one model never overlap, so only rollbacks and removals move
@@ -47,10 +50,11 @@ def fold_and_publish(work: Assignment, learned: Learned) -> int:
         prototypes, kept = _put_blobs(work, learned)
         outcome = _fold(work, learned, head=head, prototypes=prototypes)
         accuracy = measure_expert(work, learned.lesson, outcome)
+        measures = measure_tasks(work, learned.lesson, outcome, head=head, accuracy=accuracy)
         work.context.report({"phase": "publish", "step": 0, "steps": 1})
         task = _new_task(work, learned, outcome=outcome, prototypes=prototypes, accuracy=accuracy, kept=kept)
         try:
-            return _publish(work, learned, outcome=outcome, head=head, task=task)
+            return _publish(work, learned, outcome=outcome, measures=measures, head=head, task=task)
         except StaleHeadError as error:
             work.context.log(f"{error}: folding again")
     raise JobFailedError(
@@ -122,7 +126,13 @@ def _fold(
 
 
 def _publish(
-    work: Assignment, learned: Learned, *, outcome: FoldOutcome, head: RevisionRecord | None, task: NewTask
+    work: Assignment,
+    learned: Learned,
+    *,
+    outcome: FoldOutcome,
+    measures: Mapping[str, Measures],
+    head: RevisionRecord | None,
+    task: NewTask,
 ) -> int:
     with work.context.catalog.transaction() as session:
         return publish_revision(
@@ -131,7 +141,7 @@ def _publish(
             parent=None if head is None else head.number,
             manifest=outcome.manifest_digest,
             cause=learned.cause,
-            triggers=[_new_trigger(outcome, entry.name, mask=entry.mask) for entry in outcome.manifest.tasks],
+            triggers=[_new_trigger(outcome, entry, measures[entry.name]) for entry in outcome.manifest.tasks],
             blobs=_new_blobs(work, outcome, task),
             task=task,
             job_id=work.job.job_id,
@@ -168,18 +178,21 @@ def _new_task(
     )
 
 
-def _new_trigger(outcome: FoldOutcome, task: str, *, mask: str) -> NewTrigger:
-    measures = outcome.tasks[task]
+def _new_trigger(outcome: FoldOutcome, entry: TaskEntry, measured: Measures) -> NewTrigger:
+    folded = outcome.tasks[entry.name]
     return NewTrigger(
-        task=task,
-        mask=mask,
-        size_bytes=outcome.trigger_bytes[task],
-        rescaler=measures.rescaler,
-        density=measures.density,
-        bits_cleared=measures.bits_cleared,
-        relative_l2=measures.relative_l2,
-        cosine=measures.cosine,
-        reference=measures.reference,
+        task=entry.name,
+        mask=entry.mask,
+        size_bytes=outcome.trigger_bytes[entry.name],
+        rescaler=folded.rescaler,
+        density=folded.density,
+        bits_cleared=folded.bits_cleared,
+        relative_l2=folded.relative_l2,
+        cosine=folded.cosine,
+        reference=folded.reference,
+        accuracy=measured.accuracy,
+        routing=measured.routing,
+        unmeasured=measured.unmeasured,
     )
 
 

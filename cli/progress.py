@@ -12,6 +12,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -95,6 +96,22 @@ def count_gauge(output: Output, title: str) -> Iterator[Callable[[int, int], Non
     ]
     with Gauge(output.stderr, title, columns, lambda number: f"{number:.0f}") as gauge:
         yield gauge.update
+
+
+@contextmanager
+def work_gauge(output: Output, title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """The same for work of unlike kinds: its share of the whole, and what is being done now."""
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    ]
+    with Gauge(output.stderr, title, columns, lambda number: f"{number:.0f}") as gauge:
+        yield lambda done, total, words: gauge.update(
+            100.0 * done / total if total else 0.0, 100.0 if total else None, words=words
+        )
 
 
 @contextmanager

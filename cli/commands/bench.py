@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.commands.continual import EXAMPLES, continual
 from cli.errors import CommandFailedError
 from cli.options import example
 from cli.output import command
@@ -69,6 +70,9 @@ def storage(
 ) -> None:
     """Measure what tasks take on disk."""
     measure("storage", json_file, parameters=parameters, tasks=tasks, quick=quick)
+
+
+app.command("continual", epilog=EXAMPLES)(continual)
 
 
 def measure(

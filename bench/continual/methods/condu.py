@@ -1,0 +1,147 @@
+"""ConDU through the store that the service runs, and what is left of it without one of its parts."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import Tensor
+
+from bench.continual.evaluating import Cell, Lesson, ask_service
+from bench.continual.findings import overlap, routing
+from bench.continual.methods.contract import Method
+from bench.continual.stage import Stage
+from bench.suites import Tuning
+from store.checkpoints import FoldOutcome, NewTask
+from store.manifest import FusionOptions, Manifest
+from vlm.prediction_options import PredictionOptions
+
+
+class Condu(Method):
+    """Decouple and unify: each task is folded into the one unified delta, and answered for by its expert.
+
+    A task that was not learned (in the task-agnostic setting, any) is answered for by the experts whose
+    prototypes are nearest to the image.
+    """
+
+    def __init__(self, stage: Stage, tuning: Tuning) -> None:
+        super().__init__(stage, tuning)
+        self.manifest: Manifest | None = None
+        self._head: str | None = None
+        self._originals: dict[str, Tensor] = {}
+        self._fidelity: list[dict[str, Any]] = []
+
+    @classmethod
+    def work(cls, stage: Stage, step: int) -> int:
+        routed = 1 + min(stage.plan.routing.k, step + 1)
+        return sum(
+            lesson.num_test * (1 if cls._is_named(stage, place, step + 1) else routed)
+            for place, lesson in enumerate(stage.lessons)
+        )
+
+    def learn(self, lesson: Lesson) -> None:
+        fine_tune = self.stage.fine_tune(lesson, self.tuning)
+        store, plan = self.stage.store, self.stage.plan
+        prototypes = store.blobs.put(self.stage.prototypes_of(lesson).to_bytes())
+        with self.stage.lease_base(self.tuning) as base:
+            outcome = store.fold(
+                base,
+                parent=self._head,
+                options=FusionOptions(rescaler_norm=plan.rescaler_norm, unified_dtype=plan.unified_dtype),
+                new_task=NewTask(lesson.name, lesson.classes, lesson.task.templates, prototypes.digest),
+                checkpoint=fine_tune.checkpoint,
+            )
+        self._head, self.manifest = self.published(outcome)
+        self.learned.append(lesson)
+        self._originals[lesson.name] = self.stage.delta(fine_tune, self.tuning)
+        self._fidelity.append(self._measured(outcome))
+
+    def published(self, outcome: FoldOutcome) -> tuple[str, Manifest]:
+        """The digest and the manifest of the revision that the next task is folded into."""
+        return outcome.manifest_digest, outcome.manifest
+
+    def row(self) -> list[Cell]:
+        return [self._cell(place, lesson) for place, lesson in enumerate(self.stage.lessons)]
+
+    def size_bytes(self) -> int:
+        return self._sizes() + self.stage.adapter_base_bytes(self.tuning)
+
+    def findings(self) -> Mapping[str, Any]:
+        if self.manifest is None:
+            return {}
+        return {
+            "fidelity": self._fidelity,
+            "overlap": overlap(self.stage.store, self.manifest),
+            "routing": routing(self.stage, self.manifest),
+        }
+
+    def _cell(self, place: int, lesson: Lesson) -> Cell:
+        is_named = self._is_named(self.stage, place, len(self.learned))
+        options = PredictionOptions(
+            task=lesson.name if is_named else None, top_k=1, **self.stage.plan.routing.to_dict()
+        )
+        cell = ask_service(
+            self.stage.predictor,
+            self.stage.ref(self.tuning),
+            self.manifest,
+            lesson,
+            options=options,
+            union=self.stage.union,
+        )
+        routed = 1 + min(options.k, len(self.learned))
+        self.stage.meter.done(lesson.num_test * (1 if is_named else routed))
+        return cell
+
+    @staticmethod
+    def _is_named(stage: Stage, place: int, num_learned: int) -> bool:
+        return place < num_learned and stage.plan.setting != "task-agnostic"
+
+    def _sizes(self) -> int:
+        return 0 if self.manifest is None else self.stage.store.sizes(self.manifest).total
+
+    def _measured(self, outcome: FoldOutcome) -> dict[str, Any]:
+        """How close every expert of this revision is to the task's ORIGINAL delta."""
+        manifest = self.manifest or outcome.manifest
+        found = {}
+        with self.stage.lease_base(self.tuning) as base:
+            for task in manifest.tasks:
+                original = self._originals[task.name]
+                served = self.stage.store.rebuild(base, manifest, task.name).flat - base.flat
+                size, served_size = original.double().norm(), served.double().norm()
+                product = float((original.double() @ served.cpu().double()) / (size * served_size))
+                measures = asdict(outcome.tasks[task.name])
+                found[task.name] = {
+                    "relative_l2": float((served.cpu().double() - original.double()).norm() / size),
+                    "cosine": product if served_size > 0 else 0.0,
+                    "density": measures["density"],
+                    "rescaler": task.rescaler,
+                    "bits_cleared": measures["bits_cleared"],
+                }
+        return found
+
+
+class ConduNoRescale(Condu):
+    """ConDU with every rescaler 1, when it decouples and when it answers."""
+
+    def published(self, outcome: FoldOutcome) -> tuple[str, Manifest]:
+        tasks = tuple(replace(task, rescaler=1.0) for task in outcome.manifest.tasks)
+        manifest = replace(outcome.manifest, tasks=tasks)
+        return self.stage.store.blobs.put(manifest.to_json()).digest, manifest
+
+
+class ConduNoAggregation(Condu):
+    """ConDU whose base alone answers for tasks that were not learned; learned ones are always named."""
+
+    @classmethod
+    def work(cls, stage: Stage, step: int) -> int:
+        return sum(lesson.num_test for lesson in stage.lessons[: step + 1])
+
+    def row(self) -> list[Cell]:
+        seen = [self._cell(place, lesson) for place, lesson in enumerate(self.learned)]
+        return seen + self.stage.zero_shot()[len(self.learned) :]
+
+    def findings(self) -> Mapping[str, Any]:
+        return {}
+
+    @staticmethod
+    def _is_named(stage: Stage, place: int, num_learned: int) -> bool:  # noqa: ARG004 - the contract's
+        return place < num_learned

@@ -2,6 +2,7 @@
 
 from imagesets.archive import ArchiveSummary, inspect_archive, unpack_archive
 from imagesets.errors import ImagesetError, InvalidArchiveError
+from imagesets.folder import index_folder
 from imagesets.index import ImageIndex, ImageRef, draw_shots, split
 from imagesets.limits import ArchiveLimits
 
@@ -13,6 +14,7 @@ __all__ = [
     "ImagesetError",
     "InvalidArchiveError",
     "draw_shots",
+    "index_folder",
     "inspect_archive",
     "split",
     "unpack_archive",

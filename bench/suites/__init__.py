@@ -4,7 +4,9 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.suites.contract import OnProgress, Suite, SuiteTask, Tuning, order_of
+from bench.suites.folder import FolderSuite
 from bench.suites.mini import MiniSuite
+from bench.suites.mtil import MtilSuite
 
 __all__ = ["OnProgress", "Suite", "SuiteTask", "Tuning", "find_suite", "order_of"]
 
@@ -13,13 +15,25 @@ def find_suite(name: str, *, data: Path | None) -> Suite:
     """The suite of that name.
 
     Args:
-        name: `mini`.
-        data: The folder with the data sets, for a suite whose images nobody may fetch for the user.
+        name: `mini`, `mtil`, or a folder of tasks (a path: with a slash in it, or there from here).
+        data: The folder with the data sets of `mtil`.
 
     Raises:
-        BenchError: There is no such suite.
+        BenchError: There is no such suite, or `mtil` without a folder of data sets.
     """
-    del data
     if name == MiniSuite.name:
         return MiniSuite()
-    raise BenchError(f"there is no suite {name!r}", remedy=f"name one of: {MiniSuite.name}")
+    if name == MtilSuite.name:
+        if data is None:
+            raise BenchError(
+                "suite 'mtil' needs a folder of data sets",
+                remedy="name it with --data FOLDER; docs/suites.md shows what is in it",
+            )
+        return MtilSuite(data)
+    folder = Path(name)
+    if folder.is_dir():
+        return FolderSuite(folder)
+    raise BenchError(
+        f"there is no suite {name!r}, and no folder of that name",
+        remedy=f"name one of {MiniSuite.name}, {MtilSuite.name}, or a folder of tasks",
+    )

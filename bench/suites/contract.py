@@ -68,9 +68,24 @@ class Suite(ABC):
             BenchError: Something is missing or broken; it is named.
         """
 
+    def fetch(self, task: str, *, cache: Path, on_progress: OnProgress) -> SuiteTask:
+        """The task, after all it needs was fetched; where `load` fetches by itself, nothing else than that.
+
+        Raises:
+            BenchError: A package or a data set cannot be fetched, or what came is broken.
+        """
+        return self.load(task, cache=cache, on_progress=on_progress)
+
     @abstractmethod
     def training(self, task: str, *, tuning: Tuning, is_few_shot: bool) -> dict[str, Any]:
         """What differs from the defaults of TrainingOptions when this task is learned."""
+
+    def check_task(self, task: str) -> None:
+        """Nothing, where the suite has this task; BenchError where not."""
+        if task not in self.tasks:
+            raise BenchError(
+                f"suite {self.name!r} has no task {task!r}", remedy=f"name one of: {', '.join(self.tasks)}"
+            )
 
 
 def reverse_too(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -92,20 +107,25 @@ def order_of(suite: Suite, order: str) -> tuple[str, ...]:
             f"suite {suite.name!r} has no order {order!r}, and there is no file of that name",
             remedy=f"name one of {', '.join(suite.orders)}, or write a file with one task a line",
         )
-    return _checked_order(suite, path)
-
-
-def _checked_order(suite: Suite, path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise BenchError(f"the order in {path} is not UTF-8", remedy="save it as plain text") from error
     names = tuple(text for line in lines if (text := line.partition("#")[0].strip()))
-    remedy = f"write each of these once, a line each: {', '.join(suite.tasks)}"
-    if unknown := [name for name in names if name not in suite.tasks]:
-        raise BenchError(f"{path} names {unknown[0]!r}, which suite {suite.name!r} has not", remedy=remedy)
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise BenchError(f"{path} names {repeated[0]!r} more than once", remedy=remedy)
-    if missing := [name for name in suite.tasks if name not in names]:
-        raise BenchError(f"{path} leaves out {missing[0]!r}", remedy=remedy)
+    check_order(suite, names, where=str(path))
     return names
+
+
+def check_order(suite: Suite, names: tuple[str, ...], *, where: str) -> None:
+    """Nothing, where these are all the tasks of the suite, each once.
+
+    Raises:
+        BenchError: A task is unknown, repeated or left out; it is named, and `where` it stands.
+    """
+    remedy = f"write each of these once: {', '.join(suite.tasks)}"
+    if unknown := [name for name in names if name not in suite.tasks]:
+        raise BenchError(f"{where} names {unknown[0]!r}, which suite {suite.name!r} has not", remedy=remedy)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise BenchError(f"{where} names {repeated[0]!r} more than once", remedy=remedy)
+    if missing := [name for name in suite.tasks if name not in names]:
+        raise BenchError(f"{where} leaves out {missing[0]!r}", remedy=remedy)

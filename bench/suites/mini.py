@@ -49,16 +49,13 @@ class MiniSuite(Suite):
     orders = reverse_too(tuple(sorted((*SHIPPED, *BUILT))))
 
     def load(self, task: str, *, cache: Path, on_progress: OnProgress) -> SuiteTask:
-        folder = cache / self.name / task
+        self.check_task(task)
         if task in BUILT:
             archive, templates = _built_archive(task, cache, on_progress=on_progress), BUILT[task].templates
-        elif task in SHIPPED:
-            archive, templates = _shipped_archive(task)
         else:
-            raise BenchError(
-                f"suite {self.name!r} has no task {task!r}", remedy=f"name one of: {', '.join(self.tasks)}"
-            )
-        return SuiteTask(task, unpacked_archive(archive, folder, on_progress=on_progress), templates)
+            archive, templates = _shipped_archive(task)
+        images = unpacked_archive(archive, cache / self.name / task, on_progress=on_progress)
+        return SuiteTask(task, images, templates)
 
     def training(
         self,

@@ -1,0 +1,1 @@
+"""The suites: their tasks, orders and options; what is missing is named."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from pydantic import ValidationError
 from torch import Tensor
 
 from bench.continual.evaluating import Cell, Lesson, ask_model, union_labels
@@ -137,9 +138,16 @@ class Stage:
     def options(self, task: str, tuning: Tuning) -> TrainingOptions:
         """The suite's hyper-parameters for a task, under the run's own."""
         chosen = self.suite.training(task, tuning=tuning, is_few_shot=self.plan.num_shots is not None)
-        return TrainingOptions.model_validate(
-            {**chosen, **self.plan.training, "seed": self.plan.seed, "shots": self.plan.num_shots}
-        )
+        own = {"seed": self.plan.seed, "shots": self.plan.num_shots}
+        try:
+            return TrainingOptions.model_validate({**chosen, **self.plan.training, **own})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "the hyper-parameters"
+            raise BenchError(
+                f"{name} of task {task!r}: {first['msg']}",
+                remedy="correct it in --training, or in the suite's own file",
+            ) from error
 
     def ref(self, tuning: Tuning) -> BaseRef:
         """The base, with the run's adapter where that is what is tuned."""

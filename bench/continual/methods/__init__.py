@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence
 
-from bench.continual.methods.condu import Condu, ConduNoAggregation, ConduNoRescale
+from bench.continual.methods.condu import (
+    Condu,
+    ConduNoAggregation,
+    ConduNoRescale,
+    ConduTensorRescalers,
+)
 from bench.continual.methods.contract import Method
 from bench.continual.methods.experts import Emr, Individual
 from bench.continual.methods.one_model import (
@@ -34,6 +39,7 @@ METHODS: dict[str, type[Method]] = {
     "condu-lora": Condu,
     "condu-no-rescale": ConduNoRescale,
     "condu-no-aggregation": ConduNoAggregation,
+    "condu-tensor-rescalers": ConduTensorRescalers,
     "individual-lora": Individual,
 }
 NEEDS_REFERENCE = frozenset({"zscl"})

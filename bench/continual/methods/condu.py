@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.continual.evaluating import Cell, Lesson, ask_service
@@ -145,3 +146,31 @@ class ConduNoAggregation(Condu):
     @staticmethod
     def _is_named(stage: Stage, place: int, num_learned: int) -> bool:  # noqa: ARG004 - the contract's
         return place < num_learned
+
+
+class ConduTensorRescalers(ConduNoAggregation):
+    """ConDU that answers with a rescaler a tensor, from norms of the originals that ConDU does not keep.
+
+    Fusion decouples with the one rescaler a task as ever; what is asked here is how much of what an expert
+    lost lies in its tensors' scales. Unseen tasks get the base.
+    """
+
+    def row(self) -> list[Cell]:
+        cells = []
+        for lesson in self.learned:
+            expert = self.stage.expert_of_delta(self._delta(lesson.name), self.tuning)
+            cells += self.stage.ask(expert, [lesson])
+        return cells + self.stage.zero_shot()[len(self.learned) :]
+
+    def _delta(self, task: str) -> Tensor:
+        """The served delta with the L1 norm of every tensor as the original has it."""
+        if self.manifest is None:
+            raise ValueError("nothing has been learned")
+        with self.stage.lease_base(self.tuning) as base:
+            served = self.stage.store.rebuild(base, self.manifest, task).flat - base.flat
+            original = base.space.views(self._originals[task].to(served.device))
+            for name, view in base.space.views(served).items():
+                size = view.abs().sum(dtype=torch.float64)
+                if size > 0:
+                    view.mul_(float(original[name].abs().sum(dtype=torch.float64) / size))
+        return served

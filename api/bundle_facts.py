@@ -26,7 +26,7 @@ def facts_of(services: Services, pinned: PinnedRevision) -> BundleFacts:
         ),
         model=ModelFacts(
             name=model.name,
-            tuning="full",
+            tuning="full" if model.adapter is None else "lora",
             fusion=model.fusion,
             rescaler_norm=model.rescaler_norm,
             unified_dtype=model.unified_dtype,
@@ -72,6 +72,8 @@ def read_facts(bundle: BundleReader) -> BundleFacts:
             f"the bundle's catalog section has a fault at {where}: {first['msg']}; export it again"
         ) from error
     manifest = bundle.manifest
+    if (facts.model.tuning == "lora") != (bundle.adapter is not None):
+        raise InvalidBundleError("the bundle's catalog section and its index differ in what the model tunes")
     if [task.name for task in facts.tasks] != [task.name for task in (manifest.tasks if manifest else ())]:
         raise InvalidBundleError("the bundle's catalog section and its manifest differ in their tasks")
     if manifest is not None:

@@ -16,14 +16,16 @@ from catalog.models import find_model
 from catalog.names import check_name
 from store.bundles import BundleReader, Imported, import_bundle
 from store.errors import InvalidBundleError, MissingBaseError
+from store.parameters import ExpectedTensor
+from vlm.adapters import INITIALISATION, SCALE_RULE, adapter_tensors
 from vlm.architecture import Architecture, resolve_architecture
+from vlm.bases import BaseRef
 from vlm.errors import (
     InvalidLabelsError,
     InvalidPrototypesError,
     InvalidTemplatesError,
     UnknownArchitectureError,
 )
-from vlm.experts import BaseRef
 from vlm.preprocessing import Preprocessing
 from vlm.prompts import validate_labels, validate_templates
 from vlm.prototypes import PrototypeSet
@@ -73,7 +75,9 @@ def import_model(services: Services, upload: Path, *, model: str | None, base: s
     with services.catalog.snapshot() as session:
         known = _known_base(session, plan)
     expected = None if known else plan.architecture.expected_tensors()
-    imported = import_bundle(services.store.blobs, bundle, expected=expected)
+    imported = import_bundle(
+        services.store.blobs, bundle, expected=expected, expected_of_adapter=_adapter_tensors(plan)
+    )
     _check_prototypes(services, imported, embed_dim=plan.architecture.embed_dim)
     arrival = Arrival(bundle.index, plan.facts, plan.architecture, plan.preprocessing, imported)
     with services.catalog.transaction() as session:
@@ -82,6 +86,24 @@ def import_model(services: Services, upload: Path, *, model: str | None, base: s
         registered = known or register_base(session, plan.base, arrival)
         register_model(session, plan.model, arrival, base=registered.name)
     return BundleImport(plan.model, known is None, bundle.etag)
+
+
+def _adapter_tensors(plan: _Plan) -> dict[str, ExpectedTensor] | None:
+    """What the adapters of the bundle's model must be; None where it has none.
+
+    Raises:
+        InvalidBundleError: They are scaled or drawn by a rule that is unknown here.
+        UnknownArchitectureError: The architecture has no layer for one.
+    """
+    extends = None if plan.bundle.adapter is None else plan.bundle.adapter.extends
+    if extends is None:
+        return None
+    if (extends.scale, extends.initialisation) != (SCALE_RULE, INITIALISATION):
+        raise InvalidBundleError(
+            f"the adapters of the bundle's model are scaled by {extends.scale[:80]!r} and drawn by "
+            f"{extends.initialisation[:80]!r}, which this version does not know: upgrade condu"
+        )
+    return adapter_tensors(plan.architecture, rank=extends.rank)
 
 
 def check_model_free(session: Session, name: str) -> None:

@@ -7,7 +7,7 @@ from api.schemas.bundles import BundleFacts, TaskFacts
 from catalog import Session
 from catalog.bases import BaseRecord, add_base
 from catalog.blobs import NewBlob, record_blobs
-from catalog.models import create_model
+from catalog.models import NewAdapter, create_model
 from catalog.revisions import NewTask, NewTrigger, adopt_revision
 from store.bundles import Imported, Index
 from store.manifest import Manifest, TaskEntry
@@ -63,11 +63,12 @@ def register_model(session: Session, name: str, arrival: Arrival, *, base: str) 
         session,
         name=name,
         base=base,
-        tuning=facts.tuning,
+        adapter=_new_adapter(arrival),
         fusion=facts.fusion,
         rescaler_norm=facts.rescaler_norm,
         unified_dtype=facts.unified_dtype,
     )
+    _record_adapter(session, arrival)
     manifest, sizes, head = arrival.imported.manifest, arrival.imported.sizes, arrival.index.head
     if manifest is None or head is None:
         return
@@ -85,6 +86,19 @@ def register_model(session: Session, name: str, arrival: Arrival, *, base: str) 
         learned=learned,
         blobs=_new_blobs(head, manifest, sizes),
     )
+
+
+def _new_adapter(arrival: Arrival) -> NewAdapter | None:
+    adapter = arrival.imported.adapter
+    if adapter is None or adapter.extends is None:
+        return None
+    return NewAdapter(arrival.index.learned_on, adapter.extends.rank, adapter.extends.seed)
+
+
+def _record_adapter(session: Session, arrival: Arrival) -> None:
+    adapter = arrival.imported.adapter
+    if adapter is not None:
+        record_blobs(session, [NewBlob(adapter.weights, adapter.size_bytes, "adapter")])
 
 
 def _new_task(task: TaskEntry, known: TaskFacts, *, prototypes_bytes: int) -> NewTask:

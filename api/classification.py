@@ -16,7 +16,7 @@ from torch import Tensor
 from api.dependencies import Services
 from api.errors import InvalidRequestError, UnsupportedBodyError
 from api.middleware import allow_body
-from api.pinning import PinnedRevision, base_ref, pin_revision
+from api.pinning import PinnedRevision, pin_revision
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields, ImageAnswer, ImageError
 from catalog import Settings
 from vlm.errors import ImageRejectedError
@@ -41,7 +41,7 @@ async def classify(request: Request, services: Services, model: str) -> Classify
     pinned = await to_thread.run_sync(pin_revision, services, model, fields.revision)
     if options.task is not None:
         pinned.require_task(options.task)
-    base = base_ref(pinned.base)
+    base = pinned.ref
     images = await to_thread.run_sync(
         lambda: [_prepare(content, base.preprocessing, services.settings) for content in contents],
         limiter=services.decoding,

@@ -10,7 +10,7 @@ from catalog.models import ModelRecord, find_model
 from catalog.revisions import RevisionRecord, find_revision
 from store.manifest import BaseManifest, Manifest
 from vlm.architecture import resolve_architecture
-from vlm.experts import BaseRef
+from vlm.bases import AdapterRef, BaseRef
 from vlm.preprocessing import Preprocessing
 
 
@@ -32,6 +32,11 @@ class PinnedRevision:
     def task_names(self) -> tuple[str, ...]:
         """The tasks that the revision serves, in the order they were learned."""
         return tuple(task.name for task in self.manifest.tasks) if self.manifest else ()
+
+    @property
+    def ref(self) -> BaseRef:
+        """The base as the vision-language side knows it, with what the model's adapters start from."""
+        return base_ref(self.base, self.model)
 
     def require_task(self, task: str) -> Manifest:
         """The manifest, which holds the task; UnknownTaskError when it does not."""
@@ -62,16 +67,23 @@ def _revision(session: Session, model: ModelRecord, number: int | None) -> Revis
     return find_revision(session, model.name, number)
 
 
-def base_ref(base: BaseRecord) -> BaseRef:
-    """The base as the vision-language side knows it."""
+def base_ref(base: BaseRecord, model: ModelRecord | None = None) -> BaseRef:
+    """The base as the vision-language side knows it, with what the model's adapters start from."""
     return BaseRef(
         name=base.name,
         digest=base.digest,
         architecture=resolve_architecture(name=base.architecture, config=base.config),
         preprocessing=Preprocessing.from_dict(base.preprocessing),
+        adapter=None if model is None else _adapter_ref(model),
     )
 
 
-def base_manifest(services: Services, base: BaseRecord) -> BaseManifest:
-    """The layout of the base's tensors, without its weights."""
-    return BaseManifest.from_json(services.store.blobs.read_checked(base.digest))
+def base_manifest(services: Services, digest: str) -> BaseManifest:
+    """The layout of a stored base's tensors, without its weights."""
+    return BaseManifest.from_json(services.store.blobs.read_checked(digest))
+
+
+def _adapter_ref(model: ModelRecord) -> AdapterRef | None:
+    if model.adapter is None or model.lora_rank is None or model.lora_seed is None:
+        return None
+    return AdapterRef(model.adapter, model.lora_rank, model.lora_seed)

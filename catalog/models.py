@@ -15,11 +15,22 @@ from catalog.tables import JobRow, ModelRow, RevisionRow, TaskRow, TriggerRow
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model, the fixed properties of how it fuses, and its head (None before its first revision)."""
+    """A model, the fixed properties of how it fuses, and its head (None before its first revision).
+
+    Attributes:
+        tuning: "full", or "lora" where it learns adapters.
+        adapter: Digest of the stored base that its adapters start from; None with the next two where the
+            tuning is full.
+        lora_rank: Of the adapters.
+        lora_seed: What their initialisation was drawn from.
+    """
 
     name: str
     base: str
     tuning: str
+    adapter: str | None
+    lora_rank: int | None
+    lora_seed: int | None
     fusion: str
     rescaler_norm: str
     unified_dtype: str
@@ -27,31 +38,43 @@ class ModelRecord:
     created_at: datetime
 
 
+@dataclass(frozen=True)
+class NewAdapter:
+    """What a model's adapters start from: digest of the stored base, and what it was made of."""
+
+    digest: str
+    rank: int
+    seed: int
+
+
 def create_model(
     session: Session,
     *,
     name: str,
     base: str,
-    tuning: str = "full",
+    adapter: NewAdapter | None = None,
     fusion: str = "condu",
     rescaler_norm: str = "global_l1",
     unified_dtype: str = "float32",
 ) -> ModelRecord:
-    """The new model, without revisions; which values the last four may take, the store and the api know.
+    """The new model, without revisions; which values the last three may take, the store and the api know.
+
+    It learns adapters where it is given what they start from, else it is tuned in full.
 
     Raises:
         AlreadyExistsError: a model of that name exists.
         NoSuchRowError: there is no such base.
         InvalidNameError: it may not be called that.
     """
-    check_name(name, "model")
+    check_model_free(session, name)
     find_base(session, base)
-    if session.get(ModelRow, name) is not None:
-        raise AlreadyExistsError(f"model {name!r} exists already: choose another name, or delete it first")
     row = ModelRow(
         name=name,
         base=base,
-        tuning=tuning,
+        tuning="full" if adapter is None else "lora",
+        adapter=None if adapter is None else adapter.digest,
+        lora_rank=None if adapter is None else adapter.rank,
+        lora_seed=None if adapter is None else adapter.seed,
         fusion=fusion,
         rescaler_norm=rescaler_norm,
         unified_dtype=unified_dtype,
@@ -60,6 +83,18 @@ def create_model(
     session.add(row)
     session.flush()
     return to_record(ModelRecord, row)
+
+
+def check_model_free(session: Session, name: str) -> None:
+    """Nothing, when a model could be created under that name.
+
+    Raises:
+        AlreadyExistsError: a model of that name exists.
+        InvalidNameError: it may not be called that.
+    """
+    check_name(name, "model")
+    if session.get(ModelRow, name) is not None:
+        raise AlreadyExistsError(f"model {name!r} exists already: choose another name, or delete it first")
 
 
 def find_model(session: Session, name: str) -> ModelRecord:

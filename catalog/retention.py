@@ -30,16 +30,17 @@ def live_roots(
 ) -> LiveRoots:
     """What the sweeper must not touch.
 
-    That is: every base; of every model the newest `keep_revisions` unexpired revisions on the line from its
-    head to its first; the data sets and uploads of unfinished jobs; kept data sets and checkpoints; uploads
-    younger than `upload_ttl_s`. Revisions that expired less than `grace_s` ago stay for their last readers.
+    That is: every base, and what every model's adapters start from; of every model the newest
+    `keep_revisions` unexpired revisions on the line from its head to its first; the data sets and uploads of
+    unfinished jobs; kept data sets and checkpoints; uploads younger than `upload_ttl_s`. Revisions that
+    expired less than `grace_s` ago stay for their last readers.
     """
     recent = _recently_expired(session, grace_s)
     live = kept_revisions(session, keep_revisions=keep_revisions) | recent
     rows = session.scalars(select(RevisionRow)).all()
     return LiveRoots(
         manifests=frozenset(row.manifest for row in rows if (row.model, row.number) in live),
-        bases=frozenset(session.scalars(select(BaseRow.digest))),
+        bases=frozenset(session.scalars(select(BaseRow.digest))) | _adapters(session),
         others=frozenset(
             _live_datasets(session, upload_ttl_s) | _job_uploads(session) | _kept_checkpoints(session, live)
         ),
@@ -91,6 +92,11 @@ def expire_datasets(session: Session, *, upload_ttl_s: float = _WEEK_S) -> list[
     going = sorted(set(session.scalars(old)) - _job_uploads(session))
     session.execute(update(DatasetRow).where(DatasetRow.digest.in_(going)).values(released_at=now()))
     return going
+
+
+def _adapters(session: Session) -> frozenset[str]:
+    adapters = session.scalars(select(ModelRow.adapter).where(ModelRow.adapter.is_not(None)))
+    return frozenset(adapter for adapter in adapters if adapter is not None)
 
 
 def _recently_expired(session: Session, grace_s: float) -> set[RevisionKey]:

@@ -164,6 +164,11 @@ def check_header(space: ParameterSpace, header: SafeHeader) -> None:
         IncompatibleTensorsError: Names the first tensor that is missing, extra, or of another shape or dtype.
     """
     remedy = "fine-tune from this base and save all of its tensors, and no others"
+    if space.all_specs and not any(spec.name in header.tensors for spec in space.all_specs):
+        remedy = (
+            "none of the file's tensors is the base's: a model that learns adapters takes an adapter's file, "
+            "any other a whole checkpoint"
+        )
     _check_names({spec.name for spec in space.all_specs}, set(header.tensors), remedy)
     fixed = {spec.name for spec in space.fixed}
     for spec in space.all_specs:

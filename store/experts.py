@@ -1,6 +1,7 @@
 """Rebuilds experts, base + decoupled delta: whole into a buffer, or any bytes of a safetensors file."""
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -171,29 +172,32 @@ def _described(buffer: Tensor | None) -> str:
     return "no such buffer" if buffer is None else f"{buffer.dtype} {tuple(buffer.shape)}"
 
 
-class ExpertFile:
-    """A task's expert as a safetensors file that exists only while it is read.
+class TensorFile(ABC):
+    """A safetensors file of a base's tensors that exists only while it is read.
 
-    It has the base's own tensor names, shapes and dtypes, tensors sorted by name. Any byte range can be
-    read; only the chunks under it are rebuilt.
+    It has the base's own tensor names, shapes and dtypes, tensors sorted by name. Any byte range can be read;
+    what is not under it need not be made.
 
     Attributes:
         size_bytes: Length of the whole file.
-        etag: The expert's digest.
+        etag: What the file is; equal tags are equal bytes.
+
+    Args:
+        base: Whose tensors they are.
+        whole: The tensors that are not fused, by name.
+        expert: The expert's digest, for the file's metadata.
+        etag: Of the file.
     """
 
-    def __init__(self, reader: ExpertReader, base: Base, digest: str) -> None:
-        self._reader, self._base = reader, base
-        self.etag = digest
+    def __init__(self, base: Base, whole: Mapping[str, Tensor], *, expert: str, etag: str) -> None:
+        self.etag = etag
+        self._base, self._whole = base, whole
         self._specs = base.space.all_specs
         entries = [(spec.name, spec.dtype, spec.shape) for spec in self._specs]
         self._header = header_bytes(
-            entries, {"format": "pt", "condu_expert": digest, "condu_base": base.digest}
+            entries, {"format": "pt", "condu_expert": expert, "condu_base": base.digest}
         )
         self.size_bytes = len(self._header) + sum(spec.size_bytes for spec in self._specs)
-        self._whole = reader.buffers() | base.fixed
-        # One chunk is kept: hundreds of small tensors share it, and they are read in its order.
-        self._rebuilt = lru_cache(maxsize=1)(self._rebuild_chunk)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The bytes [start, stop) of the file in pieces of at most about a MiB."""
@@ -215,11 +219,26 @@ class ExpertFile:
         per_piece = _PIECE_BYTES // dtype.itemsize
         for first in range(start // dtype.itemsize, -(-stop // dtype.itemsize), per_piece):
             count = min(per_piece, spec.size - first)
-            values = torch.from_numpy(self._elements(spec.offset + first, count)).to(dtype)
+            values = torch.from_numpy(self._elements(spec, first, count)).to(dtype)
             origin = first * dtype.itemsize
             yield from _sliced(tensor_bytes(values), max(start - origin, 0), stop - origin)
 
-    def _elements(self, start: int, count: int) -> np.ndarray:
+    @abstractmethod
+    def _elements(self, spec: TensorSpec, first: int, count: int) -> np.ndarray:
+        """Elements [first, first + count) of a fused tensor, in float32."""
+
+
+class ExpertFile(TensorFile):
+    """A task's expert as a file; only the chunks under what is read are rebuilt."""
+
+    def __init__(self, reader: ExpertReader, base: Base, digest: str) -> None:
+        super().__init__(base, reader.buffers() | base.fixed, expert=digest, etag=digest)
+        self._reader = reader
+        # One chunk is kept: hundreds of small tensors share it, and they are read in its order.
+        self._rebuilt = lru_cache(maxsize=1)(self._rebuild_chunk)
+
+    def _elements(self, spec: TensorSpec, first: int, count: int) -> np.ndarray:
+        start = spec.offset + first
         out = np.empty(count, dtype=np.float32)
         filled = 0
         while filled < count:

@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ __all__ = [
     "AdaptedLayer",
     "AdapterRef",
     "adapted_layers",
+    "adapted_weights",
+    "adapter_tensors",
     "attach_adapter",
     "build_fine_tuned",
     "make_adapter_base",
     "merge_adapter",
-    "merged_layers",
+    "merge_layer",
 ]
 
 DEFAULT_RANK = 64
@@ -97,6 +99,15 @@ def adapted_layers(architecture: Architecture, *, rank: int) -> tuple[AdaptedLay
     return tuple(layers)
 
 
+def adapter_tensors(architecture: Architecture, *, rank: int) -> dict[str, ExpectedTensor]:
+    """Every tensor of an adapter of that rank; UnknownArchitectureError where there is no layer for one."""
+    return {
+        name: ExpectedTensor(shape, "parameter")
+        for layer in adapted_layers(architecture, rank=rank)
+        for name, shape in layer.factors.items()
+    }
+
+
 def make_adapter_base(store: CheckpointStore, base: BaseRef, *, rank: int, seed: int) -> AdapterRef:
     """The frozen initialisation that all tasks of a model share, now a stored base; the same one every time.
 
@@ -104,12 +115,11 @@ def make_adapter_base(store: CheckpointStore, base: BaseRef, *, rank: int, seed:
         UnknownArchitectureError: The architecture has no layer to adapt.
         BlobsUnavailableError: The disk is full.
     """
-    layers = adapted_layers(base.architecture, rank=rank)
-    tensors: dict[str, Tensor] = {}
-    for layer in layers:
-        for name, shape in layer.factors.items():
-            tensors[name] = _drawn(seed, name, shape) if name.endswith(_A) else torch.zeros(shape)
-    expected = {name: ExpectedTensor(tuple(tensor.shape), "parameter") for name, tensor in tensors.items()}
+    expected = adapter_tensors(base.architecture, rank=rank)
+    tensors = {
+        name: _drawn(seed, name, want.shape) if name.endswith(_A) else torch.zeros(want.shape)
+        for name, want in expected.items()
+    }
     extension = Extension(base.digest, rank, SCALE_RULE, INITIALISATION, seed)
     with tempfile.TemporaryDirectory(prefix="condu-adapter-") as folder:
         path = Path(folder) / "initialisation.safetensors"
@@ -141,30 +151,30 @@ def merge_adapter(
     return _merged(ref, base, space.space.views(flat), out)
 
 
-def merged_layers(
-    ref: BaseRef, weights: Mapping[str, Tensor], factors: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor]]:
-    """Each adapted weight's name and its value W + B A / sqrt(r), in float32.
+def adapted_weights(factors: Mapping[str, Tensor]) -> dict[str, str]:
+    """By the name of each adapted weight, in order: the name of its layer."""
+    layers = sorted(name.removesuffix(_A) for name in factors if not name.endswith(_B))
+    return {f"{layer}.weight": layer for layer in layers}
+
+
+def merge_layer(
+    ref: BaseRef, weights: Mapping[str, Tensor], factors: Mapping[str, Tensor], layer: str
+) -> Tensor:
+    """The layer's weight with its adapter: W + B A / sqrt(r), in float32.
 
     Raises:
         IncompatibleTensorsError: A factor does not fit the base (named).
     """
-    for name in sorted(factors):
-        if name.endswith(_B):
-            continue
-        layer = name.removesuffix(_A)
-        down, up, weight = factors[name], factors.get(layer + _B), weights.get(f"{layer}.weight")
-        if weight is None or up is None or not _fits(weight, down=down, up=up):
-            raise IncompatibleTensorsError(
-                name,
-                expected=f"factors of the adapter of a layer of base {ref.name!r}",
-                got=f"shape {tuple(down.shape)}",
-                remedy="use an adapter that was made on this base",
-            )
-        flat = torch.addmm(
-            weight.reshape(len(weight), -1), up.flatten(1), down.flatten(1), alpha=_scale(down)
+    weight, down, up = weights.get(f"{layer}.weight"), factors.get(layer + _A), factors.get(layer + _B)
+    if weight is None or down is None or up is None or not _fits(weight, down=down, up=up):
+        raise IncompatibleTensorsError(
+            layer + _A,
+            expected=f"one of the two factors of a layer of base {ref.name!r}",
+            got="nothing" if down is None else f"shape {tuple(down.shape)}",
+            remedy="use an adapter that was made on this base",
         )
-        yield f"{layer}.weight", flat.view(weight.shape)
+    flat = torch.addmm(weight.reshape(len(weight), -1), up.flatten(1), down.flatten(1), alpha=_scale(down))
+    return flat.view(weight.shape)
 
 
 def _scale(down: Tensor) -> float:
@@ -226,9 +236,10 @@ def attach_adapter(model: nn.Module, factors: Mapping[str, Tensor]) -> dict[str,
 def _merged(ref: BaseRef, base: Base, factors: Mapping[str, Tensor], out: Tensor | None) -> Tensor:
     merged = torch.empty_like(base.flat) if out is None else out
     merged.copy_(base.flat)
-    weights = base.space.views(merged)
-    for name, weight in merged_layers(ref, base.space.views(base.flat), factors):
-        weights[name].copy_(weight)
+    pristine, weights = base.space.views(base.flat), base.space.views(merged)
+    for name, layer in adapted_weights(factors).items():
+        value = merge_layer(ref, pristine, factors, layer)
+        weights[name].copy_(value)
     return merged
 
 

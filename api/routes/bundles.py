@@ -65,6 +65,7 @@ def get_bundle(
         head=None if pinned.revision is None else pinned.revision.manifest,
         with_base=not without_base,
         catalog=facts_of(services, pinned).model_dump(mode="json"),
+        adapter=pinned.model.adapter,
     )
     headers = {"Condu-Revision": str(pinned.number or 0), "Condu-Base": pinned.base.digest}
     unchanged = unchanged_response(request, bundle.etag, headers)

@@ -1,14 +1,16 @@
 """Experts as files: a task's fine-tuned model, rebuilt while it is downloaded."""
 
 from collections.abc import Generator
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Installed, ModelName, RevisionNumber, TaskName
 from api.documentation import binary, problems
 from api.downloads import Content, content_response, unchanged_response
-from api.errors import UnknownTaskError, UnusableRangeError
-from api.pinning import base_ref, pin_revision
+from api.errors import InvalidRequestError, UnknownTaskError, UnusableRangeError
+from api.expert_files import Form, Wanted, opened_expert
+from api.pinning import pin_revision
 from catalog.errors import NoSuchRowError
 from store.errors import CorruptBlobError
 
@@ -21,41 +23,60 @@ MEDIA_TYPE = "application/octet-stream"
     summary="Download an expert",
     response_class=Response,
     responses={
-        **problems(NoSuchRowError, UnknownTaskError, UnusableRangeError, CorruptBlobError),
-        200: binary(MEDIA_TYPE, "The whole file; ETag is the expert's digest."),
+        **problems(
+            NoSuchRowError, UnknownTaskError, UnusableRangeError, CorruptBlobError, InvalidRequestError
+        ),
+        200: binary(MEDIA_TYPE, "The whole file; ETag is what it is made of."),
         206: binary(MEDIA_TYPE, "The part that Range asked for."),
         304: {"description": "The client has this very expert already (If-None-Match)."},
     },
 )
 def get_checkpoint(
-    model: ModelName, task: TaskName, request: Request, services: Installed, revision: RevisionNumber = None
+    *,
+    model: ModelName,
+    task: TaskName,
+    request: Request,
+    services: Installed,
+    revision: RevisionNumber = None,
+    form: Annotated[
+        Form,
+        Query(
+            description="`checkpoint` is a whole model, whatever the tuning; `adapter` is the task's adapter "
+            "alone, of a model with `tuning` lora."
+        ),
+    ] = "checkpoint",
 ) -> Response:
     """The task's expert as safetensors, with the base's own names, shapes and dtypes.
 
-    Any code that loads the base loads it.
+    Any code that loads the base loads it; of a model that learns adapters, the task's is merged in.
     It is rebuilt from the base, the unified delta and the task's trigger while it is sent. A broken download
     goes on with `Range` and `If-Range`. HEAD answers the same headers without the file.
     """
     pinned = pin_revision(services, model, revision)
     manifest = pinned.require_task(task)
+    if form == "adapter" and pinned.ref.adapter is None:
+        raise InvalidRequestError(
+            f"model {model!r} is tuned in full, so its tasks have no adapters: ask for form=checkpoint"
+        )
+    wanted = Wanted(pinned.ref, manifest, task, form)
     headers = {"Condu-Revision": str(pinned.number), "Condu-Base": pinned.base.digest}
-    unchanged = unchanged_response(request, manifest.expert_digest(task), headers)
+    unchanged = unchanged_response(request, wanted.etag, headers)
     if unchanged is not None:
         return unchanged
-    base = base_ref(pinned.base)
-    with services.pool.lease_base(base) as weights:
-        expert = services.store.export(weights, manifest, task)
+    with opened_expert(services, wanted) as expert:
+        size_bytes = expert.size_bytes
 
     def read(start: int, stop: int) -> Generator[memoryview]:
         # Leased anew: the answer is sent after this function has returned.
-        with services.pool.lease_base(base) as leased:
-            yield from services.store.export(leased, manifest, task).read(start, stop)
+        with opened_expert(services, wanted) as file:
+            yield from file.read(start, stop)
 
+    suffix = "-adapter" if form == "adapter" else ""
     content = Content(
-        size_bytes=expert.size_bytes,
-        digest=expert.etag,
+        size_bytes=size_bytes,
+        digest=wanted.etag,
         read=read,
-        filename=f"{model}-{task}-r{pinned.number}.safetensors",
+        filename=f"{model}-{task}-r{pinned.number}{suffix}.safetensors",
         headers=headers,
     )
     return content_response(request, content)

@@ -21,7 +21,7 @@ from api.removal import remove_task
 from api.schemas.tasks import JobRef, JobTicket, SubmitTaskBody, TaskAnswer, TaskList, TaskRemovedAnswer
 from api.task_answers import list_task_answers, task_answer
 from api.uploads import received_upload
-from catalog.bases import BaseRecord, find_base
+from catalog.bases import find_base
 from catalog.blobs import NewBlob, record_blobs
 from catalog.datasets import require_dataset
 from catalog.errors import (
@@ -187,18 +187,19 @@ def _classes(given: list[str] | None) -> list[str]:
     return list(classes)
 
 
-def _check_import(services: Services, *, model: str, task: str, dataset: str | None) -> BaseRecord:
-    """All that can be refused before gigabytes are received for nothing."""
+def _check_import(services: Services, *, model: str, task: str, dataset: str | None) -> str:
+    """The base that the checkpoint must fit; whatever can be is refused before it is received for nothing."""
     with services.catalog.snapshot() as session:
         check_task_free(session, model, task)
         if dataset is not None:
             require_dataset(session, dataset)
-        return find_base(session, find_model(session, model).base)
+        record = find_model(session, model)
+        return record.adapter or find_base(session, record.base).digest
 
 
 def _submit_import(
     services: Services,
-    base: BaseRecord,
+    base: str,
     upload: Path,
     *,
     model: str,

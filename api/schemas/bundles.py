@@ -33,7 +33,7 @@ class ModelFacts(Facts):
     """The fixed properties of the model."""
 
     name: Name
-    tuning: Literal["full"]
+    tuning: Literal["full", "lora"]
     fusion: Annotated[str, Field(max_length=63)]
     rescaler_norm: Annotated[str, Field(max_length=63)]
     unified_dtype: Annotated[str, Field(max_length=63)]

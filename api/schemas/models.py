@@ -1,14 +1,16 @@
 """Bodies about models: a base plus all that was learned on it."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from api.schemas.shapes import Answer, Digest, Name, RequestBody, example_of, with_example
+from vlm.adapters import DEFAULT_RANK, MAX_RANK
 
 STORAGE_EXAMPLE = {
     "base_bytes": 598_500_000,
+    "adapter_bytes": 0,
     "unified_bytes": 540_100_000,
     "trigger_bytes": {"pets": 18_700_000, "digits": 18_700_000},
     "prototype_bytes": 96_000,
@@ -28,8 +30,18 @@ class CreateModelBody(RequestBody):
 
     name: Name
     base: Name = Field(description="The base it learns on.")
-    tuning: Literal["full"] = Field(
-        "full", description="What a task may change: all parameters of both towers."
+    tuning: Literal["full", "lora"] = Field(
+        "full",
+        description="What a task may change: all parameters of both towers, or low-rank adapters on them.",
+    )
+    lora_rank: int | None = Field(
+        None, ge=1, le=MAX_RANK, description=f"Of the adapters, {DEFAULT_RANK} without it; for lora only."
+    )
+    lora_seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**31,
+        description="What all its adapters start from is drawn from it, 0 without it; for lora only.",
     )
     rescaler_norm: Literal["global_l1", "tensor_mean_l1"] = Field(
         "global_l1", description="The norm that rescalers preserve."
@@ -38,6 +50,23 @@ class CreateModelBody(RequestBody):
         "float32", description="How the unified delta is stored."
     )
 
+    @model_validator(mode="after")
+    def _has_adapters_to_describe(self) -> Self:
+        given = [name for name in ("lora_rank", "lora_seed") if getattr(self, name) is not None]
+        if given and self.tuning == "full":
+            raise ValueError(f"{given[0]} is given, but tuning is full: set tuning to lora, or leave it out")
+        return self
+
+    @property
+    def rank(self) -> int:
+        """Of the adapters."""
+        return DEFAULT_RANK if self.lora_rank is None else self.lora_rank
+
+    @property
+    def seed(self) -> int:
+        """Of the adapters' initialisation."""
+        return self.lora_seed or 0
+
 
 class StorageAnswer(Answer):
     """What a model's head takes on disk."""
@@ -45,13 +74,14 @@ class StorageAnswer(Answer):
     model_config = with_example(**STORAGE_EXAMPLE)
 
     base_bytes: int = Field(description="The base's weights; shared with every other model on it.")
+    adapter_bytes: int = Field(description="What all adapters start from; 0 where the tuning is full.")
     unified_bytes: int = Field(description="The unified delta; one for all tasks.")
     trigger_bytes: dict[str, int] = Field(description="The mask of each task.")
     prototype_bytes: int = Field(description="The prototypes of all tasks together.")
     buffer_bytes: int = Field(description="Statistics (BatchNorm) kept whole with their tasks, together.")
     marginal_bytes_per_task: int = Field(description="Trigger, prototypes and buffers of a task, on average.")
     full_checkpoint_bytes: int = Field(
-        description="One fine-tuned checkpoint, kept whole: the alternative, once a task."
+        description="One fine-tuned checkpoint (or adapter), kept whole: the alternative, once a task."
     )
     total_bytes: int = Field(description="All of the above that is there, and the manifest.")
 
@@ -63,6 +93,9 @@ class ModelAnswer(Answer):
         name="animals",
         base="vit-b-16",
         tuning="full",
+        adapter=None,
+        lora_rank=None,
+        lora_seed=None,
         fusion="condu",
         rescaler_norm="global_l1",
         unified_dtype="float32",
@@ -75,6 +108,9 @@ class ModelAnswer(Answer):
     name: Name
     base: Name
     tuning: str
+    adapter: Digest | None = Field(description="What its adapters start from; null where the tuning is full.")
+    lora_rank: int | None
+    lora_seed: int | None
     fusion: str
     rescaler_norm: str
     unified_dtype: str

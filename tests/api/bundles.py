@@ -84,4 +84,5 @@ def rebuilt(index, payloads):
         head=index["head"],
         has_base=index["has_base"],
         catalog=index["catalog"],
+        change=lambda made: made.update({"adapter": index["adapter"]} if "adapter" in index else {}),
     )

@@ -29,7 +29,7 @@ def learn(services: Services, model: str, task: str, *, classes: Sequence[str], 
     """The number of the revision that holds the task."""
     with services.catalog.snapshot() as session:
         record = find_model(session, model)
-        base = base_ref(find_base(session, record.base))
+        base = base_ref(find_base(session, record.base), record)
         parent = find_revision(session, model) if record.head_revision else None
     with services.pool.lease(base, None, None) as expert:
         prototypes = compute_prototypes(
@@ -37,7 +37,7 @@ def learn(services: Services, model: str, task: str, *, classes: Sequence[str], 
         )
     blob = services.store.blobs.put(prototypes.to_bytes())
     outcome = services.store.fold(
-        services.store.load_base(base.digest),
+        services.store.load_base(base.learned_on),
         parent=parent.manifest if parent else None,
         options=FusionOptions(rescaler_norm=record.rescaler_norm, unified_dtype=record.unified_dtype),
         new_task=TaskToFold(task, tuple(classes), TEMPLATES, blob.digest),

@@ -53,7 +53,7 @@ def test_all_models_are_listed_by_name(learned):
         ({"base": "nothing"}, 404, "not-found"),
         ({"name": "No Good"}, 422, "invalid-name"),
         ({"name": ""}, 422, "invalid-request"),
-        ({"tuning": "lora"}, 422, "invalid-request"),
+        ({"tuning": "partial"}, 422, "invalid-request"),
         ({"rescaler_norm": "l2"}, 422, "invalid-request"),
         ({"unified_dtype": "int2"}, 422, "invalid-request"),
         ({"color": "red"}, 422, "invalid-request"),

@@ -3,10 +3,11 @@ import pytest
 from catalog.bases import check_base_free, delete_base, find_base, list_bases
 from catalog.errors import AlreadyExistsError, InvalidNameError, NoSuchRowError, StillInUseError
 from catalog.jobs import cancel_job, list_jobs, submit_job
-from catalog.models import create_model, delete_model, find_model, list_models
+from catalog.models import NewAdapter, create_model, delete_model, find_model, list_models
+from catalog.retention import live_roots
 from catalog.revisions import list_revisions
 from catalog.tasks import head_tasks
-from tests.catalog.examples import add_model, add_tiny_base, learn
+from tests.catalog.examples import add_model, add_tiny_base, digest_of, learn
 
 
 def test_a_base_is_found_as_it_was_added(catalog):
@@ -68,6 +69,17 @@ def test_a_model_begins_without_a_head_and_remembers_how_it_fuses(catalog):
         "global_l1",
         "bfloat16",
     )
+
+
+def test_a_model_that_learns_adapters_remembers_what_they_start_from(catalog):
+    with catalog.transaction() as session:
+        add_tiny_base(session)
+        start = NewAdapter(digest_of("start"), rank=64, seed=7)
+        made = create_model(session, name="pets", base="tiny", adapter=start)
+        assert live_roots(session).bases == {digest_of("start"), find_base(session, "tiny").digest}
+        delete_model(session, "pets")
+        assert live_roots(session).bases == {find_base(session, "tiny").digest}
+    assert (made.tuning, made.adapter, made.lora_rank, made.lora_seed) == ("lora", start.digest, 64, 7)
 
 
 def test_a_model_needs_a_base_and_a_free_name(catalog):

@@ -18,7 +18,7 @@ from vlm.adapters import (
     build_fine_tuned,
     make_adapter_base,
     merge_adapter,
-    merged_layers,
+    merge_layer,
 )
 from vlm.architecture import resolve_architecture
 from vlm.bases import BaseRef
@@ -264,10 +264,11 @@ def test_an_adapter_of_another_architecture_is_refused_by_name(ground):
     store, ref = ground
     factors = trained_factors(store, ref)
     name = min(factors)
+    layer = name.removesuffix(".lora_A.weight")
     missing = {key: factor for key, factor in factors.items() if not key.endswith("lora_B.weight")}
     for wrong in (factors | {name: factors[name][:, :-1]}, missing):
         with pytest.raises(IncompatibleTensorsError, match="lora_A"):
-            dict(merged_layers(ref, tiny_tensors(config=ref.architecture.config), wrong))
+            merge_layer(ref, tiny_tensors(config=ref.architecture.config), wrong, layer)
         with pytest.raises(IncompatibleTensorsError, match="lora_A"):
             attach_adapter(ref.architecture.build(tiny_tensors(config=ref.architecture.config)), wrong)
 

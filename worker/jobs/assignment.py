@@ -16,7 +16,7 @@ from catalog.revisions import RevisionRecord, find_revision
 from catalog.tasks import head_tasks
 from store.manifest import FusionOptions, RescalerNorm, UnifiedDtype
 from vlm.architecture import resolve_architecture
-from vlm.experts import BaseRef
+from vlm.bases import AdapterRef, BaseRef
 from vlm.preprocessing import Preprocessing
 from worker.workbench import Workbench
 
@@ -88,6 +88,13 @@ def read_assignment(context: JobContext, bench: Workbench) -> Assignment:
         return Assignment(context, bench, job, model, _base_ref(session, model))
 
 
+def adapter_ref(model: ModelRecord) -> AdapterRef | None:
+    """What the model's adapters start from; None where it is tuned in full."""
+    if model.adapter is None:
+        return None
+    return AdapterRef(model.adapter, cast("int", model.lora_rank), cast("int", model.lora_seed))
+
+
 def _base_ref(session: Session, model: ModelRecord) -> BaseRef:
     base = find_base(session, model.base)
     return BaseRef(
@@ -95,4 +102,5 @@ def _base_ref(session: Session, model: ModelRecord) -> BaseRef:
         digest=base.digest,
         architecture=resolve_architecture(name=base.architecture, config=base.config),
         preprocessing=Preprocessing.from_dict(base.preprocessing),
+        adapter=adapter_ref(model),
     )

@@ -1,12 +1,10 @@
 """How often base, fresh fine-tune and expert are right on the held-out images, and where the classes lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from store.checkpoints import FoldOutcome
-from store.safefile import SafeFile
+from vlm.adapters import build_fine_tuned
 from vlm.evaluation import evaluate
 from vlm.experts import Expert
 from vlm.prototypes import compute_prototypes
@@ -32,7 +30,8 @@ def measure_base_and_individual(work: Assignment, lesson: Lesson, checkpoint: Pa
     if found is None:
         with work.bench.pool.lease(work.base, None, None) as base:
             zero_shot = _accuracy(work, lesson, base)
-        found = {"base": zero_shot, "individual": _accuracy(work, lesson, _individual(work, checkpoint))}
+        individual = _accuracy(work, lesson, _individual(work, checkpoint)) if lesson.test else None
+        found = {"base": zero_shot, "individual": individual}
         write_json(marker, found)
     return Accuracies(**found)
 
@@ -79,11 +78,8 @@ def _accuracy(work: Assignment, lesson: Lesson, expert: Expert) -> float | None:
 
 
 def _individual(work: Assignment, checkpoint: Path) -> Expert:
-    """The fine-tuned model itself, its weights mapped from the file."""
-    tensors = {
-        name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor
-        for name, tensor in SafeFile(checkpoint).tensors().items()
-    }
-    architecture = work.base.architecture
-    model = architecture.build(tensors).to(work.bench.pool.device)
+    """The fine-tuned model itself: its weights mapped from the file, or the base with the file's adapter."""
+    pool, architecture = work.bench.pool, work.base.architecture
+    with pool.lease_base(replace(work.base, adapter=None)) as base:
+        model = build_fine_tuned(work.base, base, checkpoint).to(pool.device)
     return Expert(work.job.task, "", model, architecture.tokenizer(), architecture.digest)

@@ -57,14 +57,11 @@ def _options(work: Assignment) -> TrainingOptions:
 
 def _spec(work: Assignment, lesson: Lesson) -> TrainingSpec:
     bench = work.bench
-    weights = work.folder / "base.safetensors"
-    if not weights.exists():
-        manifest = BaseManifest.from_json(bench.store.blobs.read_checked(work.base.digest))
-        bench.store.blobs.copy_to(manifest.weights, weights)
+    adapter = work.base.adapter
     return TrainingSpec(
         architecture=work.base.architecture,
         preprocessing=work.base.preprocessing,
-        base=weights,
+        base=_weights(work, work.base.digest, "base.safetensors"),
         images=work.folder / FOLDER / "prepared.json",
         max_pixels=bench.settings.max_image_pixels,
         template=lesson.templates[0],
@@ -72,4 +69,13 @@ def _spec(work: Assignment, lesson: Lesson) -> TrainingSpec:
         device=str(bench.pool.device),
         num_threads=bench.settings.num_threads,
         folder=work.folder,
+        adapter=None if adapter is None else _weights(work, adapter.digest, "adapter.safetensors"),
     )
+
+
+def _weights(work: Assignment, base: str, name: str) -> Path:
+    """A stored base as a file in the job's folder."""
+    path, blobs = work.folder / name, work.bench.store.blobs
+    if not path.exists():
+        blobs.copy_to(BaseManifest.from_json(blobs.read_checked(base)).weights, path)
+    return path

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import answer_flags as flags
 from cli.answers import ClassifyAnswer, ImageAnswer
 from cli.errors import CommandUsageError
 from cli.options import DEFAULT_URL, JsonOption, ModelArgument, TaskArgument, TemplateOption, UrlOption
@@ -25,40 +26,18 @@ def classify(
         list[Path], typer.Argument(metavar="IMAGE...", exists=True, dir_okay=False, help="JPEG, PNG or WebP.")
     ],
     *,
-    task: Annotated[
-        str | None, typer.Option(help="Ask this task's expert alone; by default whoever knows best.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", help="A label to choose from; repeat for each.")
-    ] = None,
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="File with one label a line, instead of --label."),
-    ] = None,
-    label_set: Annotated[
-        Literal["own", "union"] | None,
-        typer.Option(help="Choose among the named task's own classes, or all that the model has learned."),
-    ] = None,
+    task: flags.Task = None,
+    label: flags.Label = None,
+    labels_file: flags.LabelsFile = None,
+    label_set: flags.LabelSet = None,
     template: TemplateOption = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="How many labels to tell.")] = None,
-    k: Annotated[
-        int | None, typer.Option("--k", min=0, help="How many experts answer when no task is named.")
-    ] = None,
-    include_base: Annotated[
-        bool | None,
-        typer.Option("--include-base/--no-include-base", help="Whether the base answers with them."),
-    ] = None,
-    weighting: Annotated[
-        Literal["uniform", "similarity", "softmax"] | None,
-        typer.Option(help="What an expert's say depends on."),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the softmax weighting.")] = None,
-    space: Annotated[
-        Literal["logits", "probabilities"] | None, typer.Option(help="What is averaged over the experts.")
-    ] = None,
-    revision: Annotated[
-        int | None, typer.Option(help="Ask an earlier revision; by default the head.")
-    ] = None,
+    top_k: flags.TopK = None,
+    k: flags.K = None,
+    include_base: flags.IncludeBase = None,
+    weighting: flags.Weighting = None,
+    temperature: flags.Temperature = None,
+    space: flags.Space = None,
+    revision: flags.Revision = None,
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.commands import fetching
 from cli.commands.continual import EXAMPLES, continual
 from cli.errors import CommandFailedError
 from cli.options import example
@@ -73,6 +74,7 @@ def storage(
 
 
 app.command("continual", epilog=EXAMPLES)(continual)
+app.command("fetch", epilog=fetching.EXAMPLES)(fetching.fetch)
 
 
 def measure(

@@ -145,7 +145,7 @@ def sun397(data: Path) -> None:
             write(folder / scene[1:] / f"sun_{number:08d}.jpg", jpeg(number))
 
 
-# --------------------------------------------------------------------------------------------- CIFAR's pickles
+# ------------------------------------------------------------------------------------------ CIFAR pickles
 
 
 def py2_string(text: bytes) -> bytes:

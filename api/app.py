@@ -32,6 +32,7 @@ from api.routes import (
     maintenance,
     models,
     problem_kinds,
+    relations,
     revisions,
     stats,
     tasks,
@@ -41,6 +42,7 @@ from catalog import Catalog, Settings, upgrade
 from catalog.dbos_queue import DbosQueue
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
+from store.overlap import MaskOverlaps
 from vlm.experts import ExpertPool
 from vlm.prediction import Predictor
 
@@ -56,6 +58,7 @@ ROUTES = (
     revisions,
     datasets,
     tasks,
+    relations,
     experts,
     classify,
     jobs,
@@ -133,6 +136,7 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
         settings=settings,
         catalog=catalog,
         store=store,
+        overlaps=MaskOverlaps(store.blobs),
         pool=pool,
         predictor=Predictor(
             pool, class_weight_cache_bytes=settings.class_weight_cache_bytes, max_labels=settings.max_labels

@@ -11,6 +11,7 @@ from api.uploads import UploadRoom
 from catalog import Catalog, Settings
 from catalog.job_queue import JobQueue
 from store.checkpoints import CheckpointStore
+from store.overlap import MaskOverlaps
 from vlm.experts import ExpertPool
 from vlm.prediction import Predictor
 
@@ -29,6 +30,7 @@ class Services:
     settings: Settings
     catalog: Catalog
     store: CheckpointStore
+    overlaps: MaskOverlaps
     pool: ExpertPool
     predictor: Predictor
     queue: JobQueue

@@ -61,7 +61,7 @@ def publish_without(services: Services, pinned: PinnedRevision, task: str) -> Re
 
 
 def _unchanged(record: TaskRecord) -> NewTrigger:
-    """The task's trigger as it was; a removal clears no bits."""
+    """The task's trigger as it was; a removal clears no bits, and its expert stays as good as it was."""
     trigger = record.trigger
     return NewTrigger(
         task=record.name,
@@ -73,4 +73,6 @@ def _unchanged(record: TaskRecord) -> NewTrigger:
         relative_l2=trigger.relative_l2,
         cosine=trigger.cosine,
         reference=trigger.reference,
+        accuracy=trigger.accuracy,
+        unmeasured=trigger.unmeasured,
     )

@@ -18,8 +18,10 @@ from api.errors import (
 )
 from api.pinning import base_manifest
 from api.removal import remove_task
-from api.schemas.tasks import JobRef, JobTicket, SubmitTaskBody, TaskAnswer, TaskList, TaskRemovedAnswer
-from api.task_answers import list_task_answers, task_answer
+from api.schemas.relations import TaskPage
+from api.schemas.tasks import JobRef, JobTicket, SubmitTaskBody, TaskList, TaskRemovedAnswer
+from api.task_answers import list_task_answers
+from api.task_relations import task_page
 from api.uploads import received_upload
 from catalog.bases import find_base
 from catalog.blobs import NewBlob, record_blobs
@@ -35,7 +37,7 @@ from catalog.errors import (
 from catalog.jobs import JobRecord, submit_job
 from catalog.models import find_model
 from catalog.tasks import check_task_free
-from store.errors import BlobsUnavailableError, IncompatibleTensorsError, InvalidUploadError
+from store.errors import BlobsUnavailableError, CorruptBlobError, IncompatibleTensorsError, InvalidUploadError
 from vlm.errors import InvalidLabelsError, InvalidTemplatesError
 from vlm.prompts import DEFAULT_TEMPLATES, validate_labels, validate_templates
 
@@ -144,10 +146,12 @@ def get_tasks(model: ModelName, services: Installed) -> TaskList:
     return list_task_answers(services, model)
 
 
-@router.get("/{task}", summary="Show a task", responses=problems(NoSuchRowError, UnknownTaskError))
-def get_task(model: ModelName, task: TaskName, services: Installed) -> TaskAnswer:
-    """One task as the head has it: rescaler, density, fidelity over the revisions, accuracy."""
-    return task_answer(services, model, task)
+@router.get(
+    "/{task}", summary="Show a task", responses=problems(NoSuchRowError, UnknownTaskError, CorruptBlobError)
+)
+def get_task(model: ModelName, task: TaskName, services: Installed) -> TaskPage:
+    """One task as the head has it: accuracy at its own step and now, fidelity, overlap, routing."""
+    return task_page(services, model, task)
 
 
 @router.delete(

@@ -52,6 +52,9 @@ class FidelityAt(FidelityAnswer):
     """How close the expert was in one revision."""
 
     revision: int
+    accuracy: float | None = Field(
+        description="Of its expert in that revision; null where nobody measured it."
+    )
     rescaler: float
     density: float
     bits_cleared: int
@@ -64,11 +67,17 @@ class TaskFidelity(FidelityAnswer):
 
 
 class TaskAccuracy(Answer):
-    """Top-1 on the held-out images, in percent, when the task was learned; null where there were none."""
+    """Top-1 on the held-out images, in percent; all but `now` from when the task was learned."""
 
-    individual: float | None = Field(description="The fresh fine-tune, before fusion.")
-    expert: float | None = Field(description="The expert, after fusion.")
+    individual: float | None = Field(
+        description="The fresh fine-tune, before fusion; null, as the others, where no images were held out."
+    )
+    expert: float | None = Field(description="The expert, after the fusion of its own step.")
     zero_shot: float | None = Field(description="The base, untouched.")
+    now: float | None = Field(
+        description="The expert as the head has it; measured at every fusion where the images were kept."
+    )
+    unmeasured: str | None = Field(description="Why `now` is null.")
 
 
 class TaskImages(Answer):
@@ -79,43 +88,47 @@ class TaskImages(Answer):
     skipped: int = Field(description="Broken images that were left out.")
 
 
+TASK_EXAMPLE: dict[str, Any] = {
+    "name": "pets",
+    "model": "animals",
+    "revision": 2,
+    "revision_learned": 1,
+    "classes": ["cat", "dog"],
+    "templates": ["a photo of a {}."],
+    "rescaler": 1.31,
+    "density": 0.74,
+    "bits_cleared": 38_123_456,
+    "l1_norm": 12_345.6,
+    "fidelity": {
+        "relative_l2": 0.61,
+        "cosine": 0.79,
+        "reference": "previous revision",
+        "history": [
+            {
+                "revision": 1,
+                "accuracy": 93.5,
+                "rescaler": 1.0,
+                "density": 0.99,
+                "bits_cleared": 0,
+                "relative_l2": 0.0,
+                "cosine": 1.0,
+                "reference": "original",
+            }
+        ],
+    },
+    "accuracy": {"individual": 93.5, "expert": 93.5, "zero_shot": 88.0, "now": 92.5, "unmeasured": None},
+    "images": {"train": 160, "test": 40, "skipped": 1},
+    "trigger_bytes": 18_700_000,
+    "expert_digest": DIGEST,
+    "dataset": DIGEST,
+    "training": {"iterations": 1000},
+}
+
+
 class TaskAnswer(Answer):
     """A task as the head has it."""
 
-    model_config = with_example(
-        name="pets",
-        model="animals",
-        revision=2,
-        revision_learned=1,
-        classes=["cat", "dog"],
-        templates=["a photo of a {}."],
-        rescaler=1.31,
-        density=0.74,
-        bits_cleared=38_123_456,
-        l1_norm=12_345.6,
-        fidelity={
-            "relative_l2": 0.61,
-            "cosine": 0.79,
-            "reference": "previous revision",
-            "history": [
-                {
-                    "revision": 1,
-                    "rescaler": 1.0,
-                    "density": 0.99,
-                    "bits_cleared": 0,
-                    "relative_l2": 0.0,
-                    "cosine": 1.0,
-                    "reference": "original",
-                }
-            ],
-        },
-        accuracy={"individual": 93.5, "expert": 93.5, "zero_shot": 88.0},
-        images={"train": 160, "test": 40, "skipped": 1},
-        trigger_bytes=18_700_000,
-        expert_digest=DIGEST,
-        dataset=DIGEST,
-        training={"iterations": 1000},
-    )
+    model_config = with_example(**TASK_EXAMPLE)
 
     name: Name
     model: Name

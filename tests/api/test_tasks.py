@@ -200,7 +200,8 @@ def test_a_task_shows_how_faithful_and_how_good_it_is(learned):
     assert pets["rescaler"] > 0
     assert pets["l1_norm"] > 0
     assert pets["bits_cleared"] > 0
-    assert pets["accuracy"] == {"individual": 90.0, "expert": 87.5, "zero_shot": 50.0}
+    at_its_own_step = {"individual": 90.0, "expert": 87.5, "zero_shot": 50.0}
+    assert {name: pets["accuracy"][name] for name in at_its_own_step} == at_its_own_step
     assert pets["images"] == {"train": 8, "test": 2, "skipped": 1}
     fidelity = pets["fidelity"]
     assert fidelity["reference"] == "previous revision"
@@ -217,7 +218,7 @@ def test_all_tasks_of_a_model_are_listed_in_the_order_they_were_learned(learned)
 
     assert tasks["revision"] == 2
     assert [task["name"] for task in tasks["tasks"]] == ["pets", "digits"]
-    assert tasks["tasks"][1] == learned.get("/v1/models/animals/tasks/digits").json()
+    assert tasks["tasks"][1].items() <= learned.get("/v1/models/animals/tasks/digits").json().items()
     assert learned.get("/v1/models/fresh/tasks").json() == {"model": "fresh", "revision": None, "tasks": []}
 
 

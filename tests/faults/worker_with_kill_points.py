@@ -35,6 +35,15 @@ POINTS = {
     "cleaning up": ("worker.workbench", "Workbench.discard_scratch", 1, False),
     "before the job is done": ("worker.jobs.learning", "clean_up", 1, True),
 }
+# Where a model has tasks whose images were kept. The name of a point says what it leaves.
+REMEASURING_POINTS = {
+    "nothing, an archive half unpacked": ("imagesets.archive", "_write", 5, False),
+    "nothing, an expert half measured": ("vlm.evaluation", "logits", 1, False),
+    "the first task, the second half measured": ("worker.jobs.remeasuring", "evaluate", 2, False),
+    "the first task, the second measured and not noted": ("worker.jobs.remeasuring", "evaluate", 2, True),
+    "all tasks, none published": ("worker.jobs.publishing", "measure_tasks", 1, True),
+    "all tasks, inside the transaction": ("worker.jobs.publishing", "publish_revision", 1, True),
+}
 KILLED_IN_TRAINING = "killed in training"
 STOPPED_IN_TRAINING = "told to stop in training"
 SIGNALS = {KILLED_IN_TRAINING: signal.SIGKILL, STOPPED_IN_TRAINING: signal.SIGTERM}
@@ -49,7 +58,7 @@ def die_at(point):
     if point in SIGNALS:
         be_signalled_in_training(SIGNALS[point])
         return
-    module_name, path, call, is_made = POINTS[point]
+    module_name, path, call, is_made = (POINTS | REMEASURING_POINTS)[point]
     die_in(module_name, path, call=call, is_made=is_made)
 
 

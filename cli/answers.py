@@ -46,6 +46,7 @@ class StorageAnswer(Answer):
     """What a model's head takes on disk."""
 
     base_bytes: int
+    adapter_bytes: int = 0
     unified_bytes: int
     trigger_bytes: dict[str, int]
     prototype_bytes: int = 0
@@ -60,6 +61,9 @@ class ModelAnswer(Answer):
 
     name: str
     base: str
+    tuning: str = "full"
+    lora_rank: int | None = None
+    lora_seed: int | None = None
     head_revision: int | None = None
     tasks: tuple[str, ...] = ()
     storage: StorageAnswer | None = None

@@ -87,7 +87,7 @@ class Client:
     def get_model(self, model: str) -> ModelAnswer:
         return ModelAnswer.read(self._get(path("models", model)))
 
-    def create_model(self, model: str, **properties: str | None) -> ModelAnswer:
+    def create_model(self, model: str, **properties: str | int | None) -> ModelAnswer:
         """A model on a base; `properties` are the fields of the route, None leaves one to the service."""
         return ModelAnswer.read(
             self._call("POST", path("models"), json_body=without_none(name=model, **properties))
@@ -116,6 +116,11 @@ class Client:
         """The whole model as the file `target`; goes on where an earlier attempt broke off."""
         params = without_none(revision=revision, without_base="true" if without_base else None)
         call = Call("GET", path("models", model, "bundle"), params=params)
+        return Download(self.transport, call, target, on_received=on_received).run()
+
+    def download_adapter(self, model: str, target: Path, *, on_received: Progress = silent) -> Downloaded:
+        """What a model's adapters start from as the file `target`; goes on where an attempt broke off."""
+        call = Call("GET", path("models", model, "adapter"))
         return Download(self.transport, call, target, on_received=on_received).run()
 
     def import_bundle(
@@ -189,11 +194,12 @@ class Client:
         target: Path,
         *,
         revision: int | None = None,
+        form: str | None = None,
         on_received: Progress = silent,
     ) -> Downloaded:
         """The expert of a task as the file `target`; goes on where an earlier attempt broke off."""
         where = path("models", model, "tasks", task, "checkpoint")
-        call = Call("GET", where, params=without_none(revision=revision))
+        call = Call("GET", where, params=without_none(revision=revision, form=form))
         return Download(self.transport, call, target, on_received=on_received).run()
 
     # jobs

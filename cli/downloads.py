@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx2
@@ -25,6 +26,15 @@ class Downloaded:
     size_bytes: int
     etag: str
     resumed_at_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as a command prints it."""
+        return {
+            "path": str(self.path),
+            "size_bytes": self.size_bytes,
+            "digest": self.etag,
+            "resumed_at_bytes": self.resumed_at_bytes,
+        }
 
 
 @dataclass(frozen=True)

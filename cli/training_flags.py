@@ -18,6 +18,9 @@ def flag(help_text: str, *names: str) -> Any:
 
 Iterations = Annotated[int | None, flag("Optimizer steps.")]
 BatchSize = Annotated[int | None, flag("Images a step.")]
+Accumulation = Annotated[
+    int | None, flag("Parts that a step's images are worked through in; more need less memory.")
+]
 LearningRate = Annotated[float | None, flag("Peak learning rate.")]
 WeightDecay = Annotated[float | None, flag("AdamW's weight decay.")]
 WarmupIterations = Annotated[int | None, flag("Steps of linear warm-up; then cosine to zero.")]

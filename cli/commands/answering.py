@@ -71,21 +71,28 @@ def export(
     revision: Annotated[
         int | None, typer.Option(help="The expert of an earlier revision; by default the head.")
     ] = None,
+    adapter: Annotated[
+        bool,
+        typer.Option("--adapter", help="The task's adapter alone, of a model with lora tuning."),
+    ] = False,
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a task's expert as a safetensors file that plain open_clip loads; resumes after a broken line."""
+    """Write a task's expert as a safetensors file that plain open_clip loads; resumes after a broken line.
+
+    Of a model that learns adapters, the task's is merged into the base's weights.
+    """
     with connected(url, as_json=as_json) as (client, output):
         with bytes_gauge(output, f"downloading {task}") as on_received:
-            done = client.download_expert(model, task, target, revision=revision, on_received=on_received)
-        output.result(
-            {
-                "path": str(done.path),
-                "size_bytes": done.size_bytes,
-                "digest": done.etag,
-                "resumed_at_bytes": done.resumed_at_bytes,
-            }
-        )
+            done = client.download_expert(
+                model,
+                task,
+                target,
+                revision=revision,
+                form="adapter" if adapter else None,
+                on_received=on_received,
+            )
+        output.result(done.to_dict())
         output.say(f"{done.path}: {as_bytes(done.size_bytes)}, expert {done.etag}")
 
 

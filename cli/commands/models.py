@@ -16,11 +16,25 @@ from cli.units import as_bytes, short
 app = typer.Typer(no_args_is_help=True, help="Models: a base plus all it has learned.")
 
 
-@app.command("create", epilog=example("condu model create zoo --base vit-b-16"))
+@app.command(
+    "create",
+    epilog=example(
+        "condu model create zoo --base vit-b-16",
+        "condu model create zoo --base vit-b-16 --tuning lora --lora-rank 64",
+    ),
+)
 def create(
     name: ModelArgument,
     *,
     base: Annotated[str, typer.Option(help="Name of the base it starts from.")],
+    tuning: Annotated[
+        Literal["full", "lora"] | None,
+        typer.Option(help="What a task may change: both towers, or low-rank adapters on them."),
+    ] = None,
+    lora_rank: Annotated[int | None, typer.Option(help="Of the adapters.")] = None,
+    lora_seed: Annotated[
+        int | None, typer.Option(help="What all adapters of the model start from is drawn from it.")
+    ] = None,
     rescaler_norm: Annotated[
         Literal["global_l1", "tensor_mean_l1"] | None,
         typer.Option(help="The norm that rescalers keep: the paper's, or that of its released code."),
@@ -34,7 +48,15 @@ def create(
 ) -> None:
     """Create a model that has learned nothing yet."""
     with connected(url, as_json=as_json) as (client, output):
-        model = client.create_model(name, base=base, rescaler_norm=rescaler_norm, unified_dtype=unified_dtype)
+        model = client.create_model(
+            name,
+            base=base,
+            tuning=tuning,
+            lora_rank=lora_rank,
+            lora_seed=lora_seed,
+            rescaler_norm=rescaler_norm,
+            unified_dtype=unified_dtype,
+        )
         output.result(model.to_dict())
         output.say(
             f"created the model {name} on {base}; "
@@ -99,6 +121,27 @@ def remove(
         output.say(f"removed the model {name}; `condu sweep --delete` frees its bytes")
 
 
+@app.command("adapter", epilog=example("condu model adapter zoo start.safetensors"))
+def adapter(
+    name: ModelArgument,
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.safetensors", dir_okay=False, help="Where the adapter goes.")
+    ],
+    *,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what a model's adapters start from, so that one can be trained elsewhere and imported."""
+    with connected(url, as_json=as_json) as (client, output):
+        with bytes_gauge(output, f"downloading the start of {name}'s adapters") as on_received:
+            done = client.download_adapter(name, target, on_received=on_received)
+        output.result(done.to_dict())
+        output.say(
+            f"{done.path}: {as_bytes(done.size_bytes)}; train from these values, then: "
+            f"condu task import {name} TASK --checkpoint FILE.safetensors"
+        )
+
+
 @app.command(
     "export",
     epilog=example(
@@ -125,14 +168,7 @@ def export(
             done = client.download_bundle(
                 name, target, without_base=without_base, revision=revision, on_received=on_received
             )
-        output.result(
-            {
-                "path": str(done.path),
-                "size_bytes": done.size_bytes,
-                "digest": done.etag,
-                "resumed_at_bytes": done.resumed_at_bytes,
-            }
-        )
+        output.result(done.to_dict())
         output.say(
             f"{done.path}: {as_bytes(done.size_bytes)}, bundle {done.etag}; "
             f"take it in elsewhere: condu model import {done.path.name}"
@@ -181,6 +217,7 @@ def show_model(output: Output, model: ModelAnswer) -> None:
         ("model", model.name),
         (
             ("base", model.base),
+            ("tuning", model.tuning if model.lora_rank is None else f"lora, rank {model.lora_rank}"),
             ("head revision", model.head_revision if model.head_revision is not None else "none yet"),
             ("tasks", ", ".join(model.tasks) or "none yet"),
         ),

@@ -55,6 +55,7 @@ def add(
     watch: WatchOption = True,
     iterations: training.Iterations = None,
     batch_size: training.BatchSize = None,
+    accumulation: training.Accumulation = None,
     learning_rate: training.LearningRate = None,
     weight_decay: training.WeightDecay = None,
     warmup_iterations: training.WarmupIterations = None,
@@ -75,6 +76,7 @@ def add(
     options = training.given(
         iterations=iterations,
         batch_size=batch_size,
+        accumulation=accumulation,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         warmup_iterations=warmup_iterations,

@@ -50,6 +50,7 @@ class BundleFile:
         )
         if manifest is not None and manifest.base != index.learned_on:
             raise CorruptBlobError("base of the revision", expected=index.learned_on, found=manifest.base)
+        self._prologue = prologue(KIND, index.format_version)
         self._tail = tail(index.to_dict())
         self._tail_start = self._entries[-1].stop if self._entries else PROLOGUE.size
         self.etag = hashlib.sha256(self._tail[: -TRAILER.size]).hexdigest()
@@ -66,7 +67,7 @@ class BundleFile:
             NotFoundError: A blob is not in the store any more.
         """
         stop = self.size_bytes if stop is None else min(stop, self.size_bytes)
-        yield from _sliced(memoryview(prologue(KIND)), start, stop)
+        yield from _sliced(memoryview(self._prologue), start, stop)
         for entry in self._entries:
             if start < entry.stop and entry.position < stop:
                 yield from self._blob_range(entry, start - entry.position, stop - entry.position)

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from store.codecs.framing import PROLOGUE, padding
+from store.codecs.framing import FORMAT_VERSION, PROLOGUE, padding
 from store.manifest import Manifest
 
 KIND = "bundle"
+ADAPTER_FORMAT_VERSION = 2
+"""Of a bundle whose model learns adapters; every other one is of version 1 still."""
 
 MAX_INDEX_BYTES = 16 * 2**20
 """Ten thousand tasks take about ten MiB."""
@@ -47,6 +49,11 @@ class Index:
     blobs: tuple[Entry, ...]
     catalog: Mapping[str, Any]
     adapter: str | None = None
+
+    @property
+    def format_version(self) -> int:
+        """The version of the bundle's format, which knows adapters from 2 on."""
+        return FORMAT_VERSION if self.adapter is None else ADAPTER_FORMAT_VERSION
 
     @property
     def learned_on(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from store.blobs.contract import MAX_CHECKED_BYTES
 from store.bundles.documents import parse_base, parse_index, parse_manifest
 from store.bundles.layout import (
+    ADAPTER_FORMAT_VERSION,
     KIND,
     MAX_INDEX_BYTES,
     Entry,
@@ -42,9 +43,11 @@ class BundleReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.size_bytes = path.stat().st_size
-        content, self._data_end = self._frame()
+        version, content, self._data_end = self._frame()
         self.etag = hashlib.sha256(content).hexdigest()
         self.index = parse_index(content)
+        if version != self.index.format_version:
+            raise _invalid(f"its index is not one of format {version}")
         self._entries = {entry.digest: entry for entry in self.index.blobs}
         self._check_coverage()
         self.manifest = self._manifest()
@@ -77,19 +80,19 @@ class BundleReader:
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         return memoryview(whole)[entry.position : entry.position + entry.length]
 
-    def _frame(self) -> tuple[bytes, int]:
+    def _frame(self) -> tuple[int, bytes, int]:
         try:
             magic, version, kind = read_prologue(self, KIND)
             if magic != MAGIC or kind != KIND.encode():
                 raise InvalidBundleError("the file is no bundle: give one that `condu model export` wrote")
-            if version != FORMAT_VERSION:
+            if not FORMAT_VERSION <= version <= ADAPTER_FORMAT_VERSION:
                 raise InvalidBundleError(
-                    f"the bundle has format {version}; this version reads format {FORMAT_VERSION}: "
-                    "upgrade condu"
+                    f"the bundle has format {version}; this version reads formats {FORMAT_VERSION} to "
+                    f"{ADAPTER_FORMAT_VERSION}: upgrade condu"
                 )
-            if bytes(self.read(0, PROLOGUE.size)) != prologue(KIND):
+            if bytes(self.read(0, PROLOGUE.size)) != prologue(KIND, version):
                 raise _invalid("its first 64 bytes are not all as they should be")
-            return read_index(self, KIND, max_bytes=MAX_INDEX_BYTES)
+            return version, *read_index(self, KIND, max_bytes=MAX_INDEX_BYTES)
         except CorruptBlobError as error:
             raise _invalid(f"expected {error.expected}, found {error.found}") from error
 

@@ -36,9 +36,9 @@ class Source(Protocol):
         """Bytes [start, start + length)."""
 
 
-def prologue(kind: str) -> bytes:
+def prologue(kind: str, version: int = FORMAT_VERSION) -> bytes:
     """The first 64 bytes of a file of this kind."""
-    return PROLOGUE.pack(MAGIC, FORMAT_VERSION, kind.encode())
+    return PROLOGUE.pack(MAGIC, version, kind.encode())
 
 
 def padding(length: int) -> bytes:

@@ -65,7 +65,7 @@ def test_a_file_of_another_kind_is_refused(expect_refusal, content):
 
 
 def test_a_bundle_of_a_later_format_says_what_to_do(expect_refusal, sound):
-    expect_refusal(sound[:8] + struct.pack("<I", 2) + sound[12:], "format 2.*upgrade condu")
+    expect_refusal(sound[:8] + struct.pack("<I", 3) + sound[12:], "format 3.*upgrade condu")
 
 
 INDEX_FAULTS = {

@@ -16,10 +16,10 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def framed(payloads, index):
+def framed(payloads, index, version=1):
     """A file of the payloads, each padded, behind the kind's prologue, and of the index's bytes."""
     body = b"".join(bytes(payload) + padding(len(payload)) for payload in payloads)
-    return prologue("bundle") + body + index + trailer(index)
+    return prologue("bundle", version) + body + index + trailer(index)
 
 
 def trailer(index):
@@ -38,7 +38,9 @@ def bundle_of(payloads, *, base, head, has_base=True, catalog=None, change=None)
         "catalog": catalog or {},
     }
     changed = change(index) if change else None
-    return framed(payloads, changed if isinstance(changed, bytes) else canonical_json(index))
+    if isinstance(changed, bytes):
+        return framed(payloads, changed)
+    return framed(payloads, canonical_json(index), version=2 if "adapter" in index else 1)
 
 
 class Parts:

@@ -252,3 +252,27 @@ def test_an_extension_whose_manifest_tells_of_other_weights_is_refused(store, ba
     )
     with pytest.raises(InvalidBundleError, match="does not describe its weights"):
         take_in(path, CheckpointStore(MemoryBlobs()))
+
+
+@pytest.mark.parametrize("with_adapter", [True, False])
+def test_the_version_of_a_bundle_says_whether_there_is_an_extension(
+    store, outcome, tmp_path, *, with_adapter
+):
+    path = bundled(store, outcome, tmp_path)
+    content = path.read_bytes()
+    assert content[8] == 2
+    if not with_adapter:
+        base = save_base(store, tmp_path)
+        plain = learn(store, base, tmp_path, name="pets")
+        content = b"".join(
+            BundleFile(
+                store.blobs, base=base.digest, head=plain.manifest_digest, with_base=True, catalog={}
+            ).read()
+        )
+        assert content[8] == 1
+    path.write_bytes(content[:8] + bytes([3 - content[8]]) + content[9:])
+    with pytest.raises(InvalidBundleError, match="its index is not one of format"):
+        BundleReader(path)
+    path.write_bytes(content[:8] + bytes([3]) + content[9:])
+    with pytest.raises(InvalidBundleError, match="reads formats 1 to 2: upgrade condu"):
+        BundleReader(path)

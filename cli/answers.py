@@ -94,6 +94,41 @@ class TaskAnswer(Answer):
     fidelity: dict[str, Any] | None = None
     accuracy: dict[str, Any] | None = None
     revision_learned: int | None = None
+    overlap: tuple[dict[str, Any], ...] = ()
+    routing: dict[str, Any] | None = None
+    unrouted: str | None = None
+
+
+class OverlapAnswer(Answer):
+    """The masks of a revision's tasks against each other; rows and columns are `tasks`."""
+
+    revision: int | None
+    tasks: tuple[str, ...]
+    jaccard: tuple[tuple[float, ...], ...]
+    share: tuple[tuple[float, ...], ...]
+
+
+RoutingPart = Literal["chosen_first", "chosen", "weight"]
+
+
+class RoutingRow(Answer):
+    """Where the held-out images of one task go, an entry a column."""
+
+    task: str
+    revision: int | None
+    images: int
+    chosen_first: tuple[float, ...] | None
+    chosen: tuple[float, ...] | None
+    weight: tuple[float, ...] | None
+    unrouted: str | None
+
+
+class RoutingAnswer(Answer):
+    """The routing confusion matrix of a revision; a column None is the base."""
+
+    revision: int | None
+    columns: tuple[str | None, ...]
+    rows: tuple[RoutingRow, ...]
 
 
 class JobAnswer(Answer):

@@ -14,6 +14,8 @@ from cli.answers import (
     DatasetAnswer,
     JobAnswer,
     ModelAnswer,
+    OverlapAnswer,
+    RoutingAnswer,
     TaskAnswer,
 )
 from cli.downloads import Download, Downloaded
@@ -183,6 +185,16 @@ class Client:
 
     def get_task(self, model: str, task: str) -> TaskAnswer:
         return TaskAnswer.read(self._get(path("models", model, "tasks", task)))
+
+    def get_overlap(self, model: str, *, revision: int | None = None) -> OverlapAnswer:
+        """Which parameters the tasks of a revision share."""
+        params = without_none(revision=revision)
+        return OverlapAnswer.read(self._get(path("models", model, "overlap"), params=params))
+
+    def get_routing(self, model: str, *, revision: int | None = None) -> RoutingAnswer:
+        """Who answers for the held-out images of a revision's tasks."""
+        params = without_none(revision=revision)
+        return RoutingAnswer.read(self._get(path("models", model, "routing"), params=params))
 
     def remove_task(self, model: str, task: str) -> dict[str, Any]:
         return self._delete(path("models", model, "tasks", task))

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli import training_flags as training
-from cli.answers import JobAnswer, TaskAnswer
+from cli.answers import JobAnswer, RoutingPart, TaskAnswer
 from cli.client import Client
 from cli.commands.asking import agree_to_remove
 from cli.errors import CommandUsageError
@@ -25,6 +25,7 @@ from cli.options import (
 )
 from cli.output import Output, connected
 from cli.progress import bytes_gauge
+from cli.task_page import show_overlap, show_routing, show_task
 from cli.units import as_percent
 from cli.uploads import body_of
 from cli.watching import follow, succeeded
@@ -32,6 +33,8 @@ from cli.watching import follow, succeeded
 app = typer.Typer(no_args_is_help=True, help="Tasks: what a model learns, one at a time.")
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+
+RevisionOption = Annotated[int | None, typer.Option(min=1, help="An earlier revision; by default the head.")]
 
 
 @app.command(
@@ -151,19 +154,56 @@ def list_all(model: ModelArgument, *, url: UrlOption = DEFAULT_URL, as_json: Jso
     with connected(url, as_json=as_json) as (client, output):
         tasks = client.list_tasks(model)
         output.result({"tasks": [task.to_dict() for task in tasks]})
-        headings = ("task", "revision", "classes", "zero-shot", "individual", "expert", "rescaler", "density")
-        output.table(headings, [task_row(task) for task in tasks])
+        headings = ("task", "revision", "classes", "zero-shot", "individual", "expert", "now")
+        output.table((*headings, "rescaler", "density"), [task_row(task) for task in tasks])
 
 
 @app.command("show", epilog=example("condu task show zoo flowers"))
 def show(
     model: ModelArgument, name: TaskArgument, *, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False
 ) -> None:
-    """Show one task: its classes, accuracies and how faithful its expert is to the fine-tuned model."""
+    """Show one task: how good and how faithful its expert is and was, what it shares, who answers for it."""
     with connected(url, as_json=as_json) as (client, output):
         task = client.get_task(model, name)
         output.result(task.to_dict())
         show_task(output, task)
+
+
+@app.command("overlap", epilog=example("condu task overlap zoo"))
+def overlap(
+    model: ModelArgument,
+    *,
+    revision: RevisionOption = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which parameters the tasks of a model share: those that two own, of those that either owns."""
+    with connected(url, as_json=as_json) as (client, output):
+        answer = client.get_overlap(model, revision=revision)
+        output.result(answer.to_dict())
+        show_overlap(output, answer)
+
+
+@app.command("routing", epilog=example("condu task routing zoo", "condu task routing zoo --show weight"))
+def routing(
+    model: ModelArgument,
+    *,
+    part: Annotated[
+        RoutingPart,
+        typer.Option(
+            "--show",
+            help="Of each task's images: those nearest to a task, those it takes part in, its mean weight.",
+        ),
+    ] = "chosen_first",
+    revision: RevisionOption = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who answers for the held-out images of each task when no task is named (a confusion matrix)."""
+    with connected(url, as_json=as_json) as (client, output):
+        answer = client.get_routing(model, revision=revision)
+        output.result(answer.to_dict())
+        show_routing(output, answer, part)
 
 
 @app.command("remove", epilog=example("condu task remove zoo flowers --yes"))
@@ -227,30 +267,7 @@ def task_row(task: TaskAnswer) -> tuple[object, ...]:
         task.name,
         task.revision_learned,
         len(task.to_dict().get("classes") or ()),
-        *(as_percent(accuracy.get(kind)) for kind in ("zero_shot", "individual", "expert")),
+        *(as_percent(accuracy.get(kind)) for kind in ("zero_shot", "individual", "expert", "now")),
         None if task.rescaler is None else f"{task.rescaler:.4f}",
         None if task.density is None else as_percent(100 * task.density),
     )
-
-
-def show_task(output: Output, task: TaskAnswer) -> None:
-    """A task in full."""
-    rows: list[tuple[str, object]] = [
-        ("learned in revision", task.revision_learned),
-        ("classes", ", ".join(task.to_dict().get("classes") or ())),
-        ("rescaler", None if task.rescaler is None else f"{task.rescaler:.6g}"),
-        ("density", None if task.density is None else as_percent(100 * task.density)),
-        ("L1 norm", None if task.l1_norm is None else f"{task.l1_norm:.6g}"),
-    ]
-    rows += [(f"accuracy: {kind}", as_percent(value)) for kind, value in number_items(task.accuracy)]
-    reference = (task.fidelity or {}).get("reference")
-    rows += [
-        (f"fidelity: {name} to the {reference}", f"{value:.6g}")
-        for name, value in number_items(task.fidelity)
-    ]
-    output.table(("task", task.name), rows)
-
-
-def number_items(body: dict[str, Any] | None) -> list[tuple[str, float]]:
-    """The entries that are numbers."""
-    return [(name, value) for name, value in (body or {}).items() if isinstance(value, int | float)]

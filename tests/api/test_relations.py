@@ -2,55 +2,14 @@
 
 import pytest
 
-from catalog.revisions import NewTrigger, find_revision, publish_revision
+from catalog.revisions import find_revision
 from catalog.tasks import revision_tasks
 from store.overlap import measure_overlap
 from tests.api.conftest import damage
+from tests.api.measuring import AT_FIRST, publish_measures
 
 MODEL = "/v1/models/animals"
-
-
-def routing(images, *shares):
-    """What a worker writes of where images went, as (task, share that it was nearest to)."""
-    weight = 1 / len(shares)
-    return {
-        "num_images": images,
-        "shares": [
-            {"task": task, "chosen_first": first, "chosen": 1.0, "weight": weight} for task, first in shares
-        ],
-    }
-
-
-AT_FIRST = routing(4, (None, 0.0), ("pets", 1.0), ("digits", 0.0))
-
-
-AS_IT_WAS = (
-    "mask",
-    "size_bytes",
-    "rescaler",
-    "density",
-    "bits_cleared",
-    "relative_l2",
-    "cosine",
-    "reference",
-)
-
-
-def publish_measures(installation, **measures):
-    """Publish a revision whose tasks a worker has measured as told; else it is as its parent."""
-    services = installation.services
-    with services.catalog.transaction() as session:
-        head = find_revision(session, "animals")
-        tasks = revision_tasks(session, "animals", head.number)
-        kept = {record.name: {name: getattr(record.trigger, name) for name in AS_IT_WAS} for record in tasks}
-        return publish_revision(
-            session,
-            model="animals",
-            parent=head.number,
-            manifest=head.manifest,
-            cause="train",
-            triggers=[NewTrigger(task=name, **kept[name], **measures[name]) for name in kept],
-        )
+MEASURED = {"accuracy": 85.0, "routing": AT_FIRST}
 
 
 def masks_of(installation, number=None):
@@ -61,7 +20,7 @@ def masks_of(installation, number=None):
 
 
 def test_a_task_shows_how_good_it_is_now_beside_its_own_step(condu):
-    publish_measures(condu, pets={"accuracy": 85.0, "routing": AT_FIRST}, digits={"unmeasured": "no images"})
+    publish_measures(condu.services, pets=MEASURED, digits={"unmeasured": "no images"})
 
     pets = condu.get(f"{MODEL}/tasks/pets").json()
     assert (pets["accuracy"]["expert"], pets["accuracy"]["now"]) == (87.5, 85.0)
@@ -92,8 +51,8 @@ def test_a_task_shows_which_parameters_it_shares_with_the_others(learned):
 
 
 def test_a_task_shows_where_its_images_were_routed_when_that_was_last_measured(condu):
-    publish_measures(condu, pets={"accuracy": 85.0, "routing": AT_FIRST}, digits={})
-    publish_measures(condu, pets={"unmeasured": "its images are gone"}, digits={})
+    publish_measures(condu.services, pets=MEASURED, digits={})
+    publish_measures(condu.services, pets={"unmeasured": "its images are gone"}, digits={})
 
     pets = condu.get(f"{MODEL}/tasks/pets").json()
     assert (pets["accuracy"]["now"], pets["accuracy"]["unmeasured"]) == (None, "its images are gone")
@@ -113,7 +72,7 @@ def test_the_overlap_of_a_model_is_that_of_its_masks_in_any_revision(condu, lear
 
 
 def test_the_routing_of_a_model_has_a_row_a_task_from_when_it_was_measured(condu, learn_task):
-    publish_measures(condu, pets={"accuracy": 85.0, "routing": AT_FIRST}, digits={"unmeasured": "no images"})
+    publish_measures(condu.services, pets=MEASURED, digits={"unmeasured": "no images"})
     learn_task("animals", "food", classes=("rice", "soup"))
 
     answer = condu.get(f"{MODEL}/routing").json()
@@ -131,9 +90,9 @@ def test_the_routing_of_a_model_has_a_row_a_task_from_when_it_was_measured(condu
 
 
 def test_a_measure_of_a_revision_that_was_rolled_back_over_is_not_shown(condu):
-    publish_measures(condu, pets={"accuracy": 85.0, "routing": AT_FIRST}, digits={})
+    publish_measures(condu.services, pets=MEASURED, digits={})
     condu.post(f"{MODEL}/rollback")
-    publish_measures(condu, pets={"accuracy": 80.0}, digits={})
+    publish_measures(condu.services, pets={"accuracy": 80.0}, digits={})
 
     pets = condu.get(f"{MODEL}/tasks/pets").json()
     assert pets["accuracy"]["now"] == 80.0
@@ -141,7 +100,7 @@ def test_a_measure_of_a_revision_that_was_rolled_back_over_is_not_shown(condu):
 
 
 def test_an_expert_stays_as_good_as_it_was_when_another_task_is_removed(condu):
-    publish_measures(condu, pets={"accuracy": 85.0, "routing": AT_FIRST}, digits={"unmeasured": "no images"})
+    publish_measures(condu.services, pets=MEASURED, digits={"unmeasured": "no images"})
     condu.delete(f"{MODEL}/tasks/digits")
 
     pets = condu.get(f"{MODEL}/tasks/pets").json()

@@ -55,7 +55,7 @@ class TrainingOptions(BaseModel):
     )
     checkpoint_every: int = Field(100, ge=1, description="Steps between training checkpoints.")
     keep: bool = Field(
-        default=False, description="Keep the images and the fine-tuned checkpoint after the revision."
+        default=False, description="Keep the images and the fine-tuned checkpoint; the task is measured again at every fusion."
     )
 
     @model_validator(mode="after")

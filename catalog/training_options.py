@@ -55,7 +55,8 @@ class TrainingOptions(BaseModel):
     )
     checkpoint_every: int = Field(100, ge=1, description="Steps between training checkpoints.")
     keep: bool = Field(
-        default=False, description="Keep the images and the fine-tuned checkpoint; the task is measured again at every fusion."
+        default=False,
+        description="Keep images and fine-tuned checkpoint; every fusion then measures the task again.",
     )
 
     @model_validator(mode="after")

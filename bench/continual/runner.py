@@ -18,8 +18,10 @@ from bench.continual.methods import METHODS, make_method, tuning_of
 from bench.continual.methods.condu import Condu
 from bench.continual.plan import Plan
 from bench.continual.stage import Reference, Stage
+from bench.errors import BenchError
 from bench.machine import describe_machine
 from bench.suites import Suite, SuiteTask
+from catalog.job_queue import JobFailedError
 from imagesets import ArchiveLimits
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
@@ -200,8 +202,11 @@ def _prepared(plan: Plan, task: SuiteTask, ref: BaseRef, *, folders: Folders, me
         seed=seed,
         shots=shots,
     )
-    prepared = prepare_index(task.images, folder, rules, on_images=lambda *_: meter.done(0))
-    prepared.require_training_images()
+    try:
+        prepared = prepare_index(task.images, folder, rules, on_images=lambda *_: meter.done(0))
+        prepared.require_training_images()
+    except JobFailedError as error:
+        raise BenchError(f"task {task.name!r}: {error.title}: {error.detail}", remedy=error.remedy) from error
     return prepared
 
 

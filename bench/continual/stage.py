@@ -118,10 +118,6 @@ class Stage:
         adapter_bytes = 0 if tuning == "full" else self.fine_tune_bytes(tuning)
         return self.checkpoint_bytes + adapter_bytes
 
-    def adapter_base_bytes(self, tuning: Tuning) -> int:
-        """The base that an adapter's revisions do not count: their own is the adapter's initialisation."""
-        return 0 if tuning == "full" else self.checkpoint_bytes
-
     def prototypes_of(self, lesson: Lesson) -> PrototypeSet:
         """The task's prototypes, made by the base from the images trained on."""
         if lesson.name not in self._prototypes:

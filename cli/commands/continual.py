@@ -192,6 +192,8 @@ def _base(asked: Mapping[str, Any]) -> "BaseFile":
             "--weights and --architecture go together",
             remedy="give both, or neither for the demo base",
         )
+    if weights is not None and not weights.is_file():
+        raise CommandUsageError(f"there is no file {weights}", remedy="give --weights FILE.safetensors")
     if weights is None:
         config = json.loads((DEMO / "base_config.json").read_text())
         return BaseFile("demo", resolve_architecture(config=config), DEMO / "base.safetensors")

@@ -64,7 +64,7 @@ class Condu(Method):
         return [self._cell(place, lesson) for place, lesson in enumerate(self.stage.lessons)]
 
     def size_bytes(self) -> int:
-        return self._sizes() + self.stage.adapter_base_bytes(self.tuning)
+        return 0 if self.manifest is None else self.stage.store.sizes(self.manifest).total
 
     def findings(self) -> Mapping[str, Any]:
         if self.manifest is None:
@@ -95,9 +95,6 @@ class Condu(Method):
     @staticmethod
     def _is_named(stage: Stage, place: int, num_learned: int) -> bool:
         return place < num_learned and stage.plan.setting != "task-agnostic"
-
-    def _sizes(self) -> int:
-        return 0 if self.manifest is None else self.stage.store.sizes(self.manifest).total
 
     def _measured(self, outcome: FoldOutcome) -> dict[str, Any]:
         """How close every expert of this revision is to the task's ORIGINAL delta."""

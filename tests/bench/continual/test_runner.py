@@ -7,6 +7,8 @@ import time
 import pytest
 
 from bench.continual.methods import METHODS
+from bench.continual.page import END, START, update_page
+from bench.continual.report import write_report
 from tests.bench.continual.miniature import (
     TASKS,
     arguments,
@@ -220,3 +222,26 @@ def test_a_file_of_something_else_is_not_overwritten(place):
 
     assert "letter.json" in refused(*ask(place, "letter"))
     assert json.loads((place / "letter.json").read_text()) == {"dear": "reader"}
+
+
+def test_the_page_of_results_has_a_row_a_method_and_the_papers_numbers_beside_it(place, everything, tmp_path):
+    results, page = tmp_path / "results", tmp_path / "page.md"
+    write_report(everything, None, results, stem="continual-mini")
+    (results / "continual-mini.json").write_text(json.dumps(everything))
+    (results / "continual-mini-seed1.json").write_text(json.dumps({**everything, "seed": 1}))
+    (results / "ablation-rate.json").write_text(json.dumps(everything))
+    page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+
+    update_page(results, page)
+    once = page.read_text()
+    update_page(results, page)
+
+    assert page.read_text() == once
+    assert once.startswith("before")
+    assert once.endswith("after\n")
+    assert "old" not in once
+    assert [name for name in METHODS if f"| {name} |" not in once] == []
+    assert "| 70.8 | 78.8 | 87.1 |" in once
+    assert "seeds 0, 1" in once
+    assert "rate | condu |" in once
+    assert "results/continual-mini.comparison.png" in once

@@ -14,7 +14,7 @@ STAMP := $(VENV)/.set-up
 # -qq: pip's WARNING lines say nothing a reader of this output could act on; errors are still printed.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup quickstart check test bench serve lock
+.PHONY: help setup quickstart check test bench results serve lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,19 @@ bench: $(STAMP) ## measure the store against its peers and write docs/benchmarks
 		$(BIN)/condu bench $$name --json docs/benchmarks/$$name.json $(ARGS); \
 	done
 	@$(BIN)/python -m bench.page docs/benchmarks docs/benchmarks.md
+
+# Seeds and orders share their fine-tunes through the cache; each command goes on where it was stopped.
+PROTOCOL := $(BIN)/condu bench continual --suite mini $(ARGS)
+REPEATED := --methods zero-shot,individual,sequential,emr,condu
+
+results: $(STAMP) ## rerun the papers' protocol on the suite mini and write docs/benchmarks.md (hours on two cores)
+	@$(PROTOCOL) --json docs/results/continual-mini.json
+	@$(PROTOCOL) $(REPEATED) --order II --json docs/results/continual-mini-order2.json
+	@for seed in 1 2; do \
+		$(PROTOCOL) $(REPEATED) --seed $$seed --json docs/results/continual-mini-seed$$seed.json; \
+		$(PROTOCOL) $(REPEATED) --seed $$seed --order II --json docs/results/continual-mini-order2-seed$$seed.json; \
+	done
+	@$(BIN)/python -m bench.continual.page docs/results docs/benchmarks.md
 
 serve: $(STAMP) ## start the service (api and worker) on 127.0.0.1:8000
 	@$(BIN)/condu serve $(ARGS)

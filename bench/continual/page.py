@@ -12,6 +12,8 @@ from bench.continual.published import MTIL_ORDER_I, OTHERS
 from bench.continual.reading import MethodResult, Reading, read_results
 from bench.tables import machine_line, size_text
 
+ABLATED = ("condu-no-aggregation", "condu-lora", "condu-no-rescale", "condu-tensor-rescalers")
+"""Last of the first is `condu`'s own, at a fraction of the time: learned tasks are answered alike."""
 START, END = "<!-- continual: start -->", "<!-- continual: end -->"
 MAIN = "continual-mini.json"
 BESIDE = (
@@ -140,7 +142,7 @@ def _ablated(main: Reading, ablations: Mapping[str, Reading]) -> list[str]:
     """ConDU beside individual fine-tuning, with one thing changed at a time."""
     rows = []
     for label, reading in {"as above": main, **ablations}.items():
-        for name in ("condu", "condu-lora", "condu-tensor-rescalers", "condu-no-rescale"):
+        for name in ABLATED:
             bound = "individual-lora" if name == "condu-lora" else "individual"
             if not (_has(reading, name) and _has(reading, bound)):
                 continue

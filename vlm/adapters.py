@@ -132,8 +132,8 @@ def merge_adapter(
     ref: BaseRef,
     base: Base,
     space: Base,
-    flat: Float[Tensor, " adapter"],
     *,
+    flat: Float[Tensor, " adapter"],
     out: Float[Tensor, " flat"] | None = None,
 ) -> Float[Tensor, " flat"]:
     """The flat weights of the base with an adapter merged in; a plain model, at a plain model's speed.
@@ -148,7 +148,7 @@ def merge_adapter(
     Raises:
         IncompatibleTensorsError: The adapter is for another architecture.
     """
-    return _merged(ref, base, space.space.views(flat), out)
+    return _merged(ref, base, space.space.views(flat), out=out)
 
 
 def adapted_weights(factors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -158,7 +158,7 @@ def adapted_weights(factors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def merge_layer(
-    ref: BaseRef, weights: Mapping[str, Tensor], factors: Mapping[str, Tensor], layer: str
+    ref: BaseRef, weights: Mapping[str, Tensor], factors: Mapping[str, Tensor], *, layer: str
 ) -> Tensor:
     """The layer's weight with its adapter: W + B A / sqrt(r), in float32.
 
@@ -200,7 +200,7 @@ def build_fine_tuned(ref: BaseRef, base: Base, checkpoint: Path) -> nn.Module:
     if ref.adapter is None:
         return ref.architecture.build(tensors)
     factors = {name: tensor.to(base.flat.device) for name, tensor in tensors.items()}
-    flat = _merged(ref, base, factors, None)
+    flat = _merged(ref, base, factors)
     buffers = {name: tensor.to(flat.device, torch.float32) for name, tensor in base.buffers.items()}
     fixed = {name: tensor.to(flat.device) for name, tensor in base.fixed.items()}
     return ref.architecture.build({**base.space.views(flat), **buffers, **fixed})
@@ -233,12 +233,12 @@ def attach_adapter(model: nn.Module, factors: Mapping[str, Tensor]) -> dict[str,
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _merged(ref: BaseRef, base: Base, factors: Mapping[str, Tensor], out: Tensor | None) -> Tensor:
+def _merged(ref: BaseRef, base: Base, factors: Mapping[str, Tensor], *, out: Tensor | None = None) -> Tensor:
     merged = torch.empty_like(base.flat) if out is None else out
     merged.copy_(base.flat)
     pristine, weights = base.space.views(base.flat), base.space.views(merged)
     for name, layer in adapted_weights(factors).items():
-        value = merge_layer(ref, pristine, factors, layer)
+        value = merge_layer(ref, pristine, factors, layer=layer)
         weights[name].copy_(value)
     return merged
 

@@ -192,7 +192,7 @@ class ExpertPool:
             self._lease_unified(ref, adapter, manifest) as unified,
         ):
             factors = self.store.rebuild(adapter, manifest, task, unified=unified).flat
-            flat = merge_adapter(ref, base, adapter, factors, out=self._spare_buffer(base.flat))
+            flat = merge_adapter(ref, base, adapter, flat=factors, out=self._spare_buffer(base.flat))
             digest = manifest.expert_digest(task)
             expert = self._expert(ref, base, flat=flat, buffers=base.buffers, digest=digest)
         return _Loaded(flat, expert), _size_bytes(flat)

@@ -65,4 +65,4 @@ class MergedExpertFile(TensorFile):
 
     def _merge(self, name: str) -> Tensor:
         with torch.no_grad():
-            return merge_layer(self._ref, self._weights, self._factors, self._adapted[name])
+            return merge_layer(self._ref, self._weights, self._factors, layer=self._adapted[name])

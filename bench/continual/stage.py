@@ -178,7 +178,7 @@ class Stage:
         with self.pool.lease_base(self.base) as base, self.lease_base(tuning) as space:
             flat = space.flat + delta.to(space.flat.device)
             if tuning == "lora":
-                flat = merge_adapter(self.ref(tuning), base, space, flat)
+                flat = merge_adapter(self.ref(tuning), base, space, flat=flat)
             tensors = {**base.space.views(flat), **base.buffers, **base.fixed}
         return self._expert(self.base.architecture.build(tensors).to(self.pool.device))
 

@@ -164,7 +164,7 @@ def test_values_are_drawn_the_same_on_every_machine_and_spread_as_kaiming_says(t
 def test_an_untrained_adapter_leaves_the_base_as_it_is(ground):
     store, ref = ground
     base, start = store.load_base(ref.digest), store.load_base(ref.adapter.digest)
-    assert torch.equal(merge_adapter(ref, base, start, start.flat), base.flat)
+    assert torch.equal(merge_adapter(ref, base, start, flat=start.flat), base.flat)
 
 
 def test_an_expert_is_the_base_with_the_product_of_its_factors_added(ground, tmp_path):
@@ -268,7 +268,7 @@ def test_an_adapter_of_another_architecture_is_refused_by_name(ground):
     missing = {key: factor for key, factor in factors.items() if not key.endswith("lora_B.weight")}
     for wrong in (factors | {name: factors[name][:, :-1]}, missing):
         with pytest.raises(IncompatibleTensorsError, match="lora_A"):
-            merge_layer(ref, tiny_tensors(config=ref.architecture.config), wrong, layer)
+            merge_layer(ref, tiny_tensors(config=ref.architecture.config), wrong, layer=layer)
         with pytest.raises(IncompatibleTensorsError, match="lora_A"):
             attach_adapter(ref.architecture.build(tiny_tensors(config=ref.architecture.config)), wrong)
 

@@ -1,7 +1,5 @@
 """What the tasks of a revision are to one another, from their masks and from what workers measured."""
 
-from collections.abc import Sequence
-
 from api.dependencies import Services
 from api.pinning import PinnedRevision, pin_revision
 from api.schemas.relations import (
@@ -14,7 +12,6 @@ from api.schemas.relations import (
     TaskRouting,
 )
 from api.task_answers import NOT_MEASURED, ServedTask, find_served, served_tasks, task_answer
-from catalog.tasks import TriggerRecord
 from store.overlap import MaskOverlap
 from vlm.routing_summary import RoutedPictures, confusion
 
@@ -24,11 +21,11 @@ def task_page(services: Services, model: str, task: str) -> TaskPage:
     pinned = pin_revision(services, model)
     found = find_served(services, pinned, task)
     overlap = _overlap_of(services, pinned)
-    measured = _newest_routing(found.history)
+    measured = _newest_routing(found)
     return TaskPage(
         **dict(task_answer(pinned, found)),
         overlap=[_overlap_with(overlap, task, other) for other in overlap.tasks if other != task],
-        routing=None if measured is None else _task_routing(measured),
+        routing=None if measured is None else _task_routing(*measured),
         unrouted=_why_unrouted(found) if measured is None else None,
     )
 
@@ -51,8 +48,8 @@ def routing_answer(services: Services, model: str, number: int | None) -> Routin
     """Where the held-out images of a revision's tasks go, each row the newest that was measured up to it."""
     pinned = pin_revision(services, model, number)
     served = served_tasks(services, pinned)
-    newest = {each.record.name: _newest_routing(each.history) for each in served}
-    rows = {name: _routed(trigger) for name, trigger in newest.items()}
+    newest = [_newest_routing(each) for each in served]
+    rows = {each.record.name: found and found[1] for each, found in zip(served, newest, strict=True)}
     matrix = confusion(rows, columns=pinned.task_names)
     return RoutingAnswer(
         model=model,
@@ -61,14 +58,14 @@ def routing_answer(services: Services, model: str, number: int | None) -> Routin
         rows=[
             RoutingRow(
                 task=each.record.name,
-                revision=None if trigger is None else trigger.revision,
+                revision=None if found is None else found[0],
                 images=matrix.num_images[at],
                 chosen_first=_listed(matrix.chosen_first[at]),
                 chosen=_listed(matrix.chosen[at]),
                 weight=_listed(matrix.weight[at]),
-                unrouted=_why_unrouted(each) if trigger is None else None,
+                unrouted=_why_unrouted(each) if found is None else None,
             )
-            for at, (each, trigger) in enumerate(zip(served, newest.values(), strict=True))
+            for at, (each, found) in enumerate(zip(served, newest, strict=True))
         ],
     )
 
@@ -81,20 +78,17 @@ def _overlap_with(overlap: MaskOverlap, task: str, other: str) -> OverlapWith:
     return OverlapWith(task=other, jaccard=overlap.jaccard(task, other), share=overlap.share(task, other))
 
 
-def _newest_routing(history: Sequence[TriggerRecord]) -> TriggerRecord | None:
-    return next((trigger for trigger in reversed(history) if trigger.routing is not None), None)
+def _newest_routing(task: ServedTask) -> tuple[int, RoutedPictures] | None:
+    """The number of the revision in which its images were last routed, and where they went."""
+    for trigger in reversed(task.history):
+        if trigger.routing is not None:
+            return trigger.revision, RoutedPictures.from_dict(trigger.routing)
+    return None
 
 
-def _routed(trigger: TriggerRecord | None) -> RoutedPictures | None:
-    return None if trigger is None or trigger.routing is None else RoutedPictures.from_dict(trigger.routing)
-
-
-def _task_routing(trigger: TriggerRecord) -> TaskRouting | None:
-    routed = _routed(trigger)
-    if routed is None:
-        return None
+def _task_routing(number: int, routed: RoutedPictures) -> TaskRouting:
     shares = [RouteShareAnswer.model_validate(share, from_attributes=True) for share in routed.shares]
-    return TaskRouting(revision=trigger.revision, images=routed.num_images, shares=shares)
+    return TaskRouting(revision=number, images=routed.num_images, shares=shares)
 
 
 def _why_unrouted(task: ServedTask) -> str:

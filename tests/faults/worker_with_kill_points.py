@@ -35,10 +35,11 @@ POINTS = {
     "cleaning up": ("worker.workbench", "Workbench.discard_scratch", 1, False),
     "before the job is done": ("worker.jobs.learning", "clean_up", 1, True),
 }
-# Where a model has tasks whose images were kept. The name of a point says what it leaves.
+# Where a model has tasks whose images were kept. The name of a point says what it leaves of these; the new
+# task has 24 images, and its own measuring takes three calls.
 REMEASURING_POINTS = {
-    "nothing, an archive half unpacked": ("imagesets.archive", "_write", 5, False),
-    "nothing, an expert half measured": ("vlm.evaluation", "logits", 1, False),
+    "nothing, an archive half unpacked": ("imagesets.archive", "_write", 29, False),
+    "nothing, an expert half measured": ("vlm.evaluation", "logits", 4, False),
     "the first task, the second half measured": ("worker.jobs.remeasuring", "evaluate", 2, False),
     "the first task, the second measured and not noted": ("worker.jobs.remeasuring", "evaluate", 2, True),
     "all tasks, none published": ("worker.jobs.publishing", "measure_tasks", 1, True),

@@ -12,6 +12,7 @@ from catalog.revisions import find_revision, list_revisions, rollback_head
 from catalog.tasks import find_task, list_triggers
 from tests.worker.installation import TEMPLATES
 from tests.worker.picturing import colour_image, colour_members
+from tests.worker.test_adapter_jobs import add_adapted_model, upload_adapter
 from vlm.evaluation import evaluate
 from vlm.prediction import Predictor
 from vlm.routing_summary import RoutedPictures, RoutingSummary
@@ -98,6 +99,21 @@ def test_a_task_that_was_trained_is_held_out_again_by_its_own_draw(installation)
     found = trigger_of(installation, "first")
     assert found.routing["num_images"] == 12
     assert found.accuracy is not None
+
+
+def test_a_task_of_a_model_that_learns_adapters_is_measured_again(installation):
+    start = add_adapted_model(installation)
+    dataset = installation.upload_dataset(MEMBERS)
+    training = {"model": "zoo", "keep": True, "iterations": 40, "learning_rate": 2e-2, "augment": False}
+    installation.learn(installation.submit_training("first", dataset, **training))
+    own = trigger_of(installation, "first", model="zoo")
+    adapter = upload_adapter(installation, start)
+    installation.learn(installation.submit_import("second", adapter, classes=CLASSES, model="zoo"))
+    now = trigger_of(installation, "first", model="zoo")
+    assert (own.accuracy, own.routing["num_images"]) == (100.0, len(HELD_OUT))
+    assert (now.revision, now.unmeasured, now.routing["num_images"]) == (2, None, len(HELD_OUT))
+    assert now.accuracy is not None
+    assert [share["task"] for share in now.routing["shares"]] == [None, "first", "second"]
 
 
 def test_images_held_out_are_the_same_whether_others_were_broken_or_not(installation):

@@ -98,7 +98,7 @@ class _Revision:
             )
         return Measures(accuracy, _routing(summary, task))
 
-    def route(self, task: str, batches: Iterable[Batch]) -> dict[str, Any]:
+    def route(self, task: str, batches: Iterable[Batch]) -> dict[str, Any] | None:
         """Routing of a task whose accuracy is known."""
         summary = self._summary()
         with self._work.bench.pool.lease(self._work.base, None, None):
@@ -260,8 +260,6 @@ def _counting_on(count: Callable[[int], None], done: int) -> Callable[[int], Non
     return lambda step: count(done + step)
 
 
-def _routing(summary: RoutingSummary, task: str) -> dict[str, Any]:
+def _routing(summary: RoutingSummary, task: str) -> dict[str, Any] | None:
     routed = summary.of(task)
-    if routed is None:
-        raise ValueError(f"no pictures of task {task!r} to route; hold some out")
-    return routed.to_dict()
+    return None if routed is None else routed.to_dict()

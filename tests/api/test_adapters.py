@@ -7,8 +7,21 @@ import torch
 from safetensors.torch import load, save_file
 
 from api.pinning import pin_revision
+from store.strict_json import canonical_json
 from tests.api.adapters import RANK, SEED, create, learn_adapters, trained_adapter
-from tests.api.bundles import export, put_base, refusal, send, sweep_all, verified, with_facts
+from tests.api.bundles import (
+    export,
+    index_of,
+    payloads_of,
+    put_base,
+    rebuilt,
+    refusal,
+    send,
+    sweep_all,
+    verified,
+    with_facts,
+)
+from tests.store.bundling import sha256
 from tests.tiny_clip import image_bytes, tiny_image, tiny_tensors
 
 PICTURES = [image_bytes(tiny_image(seed)) for seed in range(3)]
@@ -153,6 +166,14 @@ def test_storage_counts_the_base_the_start_the_unified_delta_and_each_task(zoo):
     assert max(storage["trigger_bytes"].values()) < storage["adapter_bytes"] / 16
 
 
+def test_a_task_s_page_tells_of_masks_over_the_adapters_alone(zoo):
+    page = zoo.get("/v1/models/zoo/tasks/pets").json()
+    assert 0 < page["density"] < 1
+    assert page["expert_digest"] == checkpoint(zoo, "pets", form="adapter").headers["etag"].strip('"')
+    assert zoo.get("/v1/models/zoo/overlap").status_code == 200
+    assert zoo.get("/v1/health").json()["parts"]["heads"]["status"] == "ok"
+
+
 def test_a_sweep_spares_it_and_verify_finds_it_sound(zoo):
     before = checkpoint(zoo, "pets").content
     create(zoo, "untaught", lora_rank=2)
@@ -203,6 +224,21 @@ def test_a_bundle_that_contradicts_itself_about_adapters_is_refused(zoo, empty):
         facts["model"]["tuning"] = "full"
 
     assert "differ in what the model tunes" in refusal(empty, with_facts(bundle, lie))["detail"]
+
+
+def test_a_bundle_whose_adapters_follow_an_unknown_rule_asks_for_an_upgrade(condu, empty):
+    create(condu)
+    bundle = export(condu, "zoo")
+    index, _ = index_of(bundle)
+    payloads = payloads_of(bundle)
+    place = [digest for digest, _, _ in index["blobs"]].index(index["adapter"])
+    document = json.loads(payloads[place])
+    document["extends"]["scale"] = "alpha/rank"
+    payloads[place] = canonical_json(document)
+    index["adapter"] = sha256(payloads[place])
+    detail = refusal(empty, rebuilt(index, payloads))["detail"]
+    assert "'alpha/rank'" in detail
+    assert "upgrade condu" in detail
 
 
 def test_an_adapter_is_taken_in_as_a_task(zoo, tmp_path):

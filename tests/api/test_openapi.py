@@ -21,6 +21,7 @@ CONTRACT = (
     "DELETE /v1/models/{model}/tasks/{task}",
     "PUT /v1/models/{model}/tasks/{task}/checkpoint",
     "GET /v1/models/{model}/tasks/{task}/checkpoint",
+    "GET /v1/models/{model}/adapter",
     "GET /v1/models/{model}/overlap",
     "GET /v1/models/{model}/routing",
     "POST /v1/models/{model}/classify",

@@ -20,8 +20,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.suites.building import NEAR_COPY_BITS
-from bench.suites.drawings import distances
 from bench.suites.packages import PackageCache
 from examples.demo.caption_vectors import vectors_of
 from examples.demo.clip_config import MODEL_CONFIG, PREPROCESS_CONFIG
@@ -42,6 +40,7 @@ from examples.demo.joint_training import (
     pictures_of_rows,
 )
 from examples.demo.model_card import Making, write_model_card
+from examples.demo.near_copies import NEAR_COPY_BITS, distances
 from examples.demo.packages import announce
 from examples.demo.task_archives import DEMO_FOLDER, held_out_fingerprints, write_checksums
 from examples.demo.zero_shot import load_base, zero_shot_accuracies

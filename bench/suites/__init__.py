@@ -11,12 +11,12 @@ from bench.suites.mtil import MtilSuite
 __all__ = ["OnProgress", "Suite", "SuiteTask", "Tuning", "find_suite", "order_of"]
 
 
-def find_suite(name: str, *, data: Path | None) -> Suite:
+def find_suite(name: str, *, data_folder: Path | None) -> Suite:
     """The suite of that name.
 
     Args:
         name: `mini`, `mtil`, or a folder of tasks (a path: with a slash in it, or there from here).
-        data: The folder with the data sets of `mtil`.
+        data_folder: The folder with the data sets of `mtil`.
 
     Raises:
         BenchError: There is no such suite, or `mtil` without a folder of data sets.
@@ -24,12 +24,12 @@ def find_suite(name: str, *, data: Path | None) -> Suite:
     if name == MiniSuite.name:
         return MiniSuite()
     if name == MtilSuite.name:
-        if data is None:
+        if data_folder is None:
             raise BenchError(
                 "suite 'mtil' needs a folder of data sets",
                 remedy="name it with --data FOLDER; docs/suites.md shows what is in it",
             )
-        return MtilSuite(data)
+        return MtilSuite(data_folder)
     folder = Path(name)
     if folder.is_dir():
         return FolderSuite(folder)

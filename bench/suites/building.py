@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.suites.drawings import distances, fingerprint
-
 Split = Literal["train", "test"]
-# Of 256 bits; drawings that differ in less look the same at 96 pixels.
-NEAR_COPY_BITS = 14
 # Above this the difference to the original is not seen, and the nets do not see it either.
 _WEBP_QUALITY = 90
 _SMALL_SIDE = 64
@@ -45,34 +41,9 @@ def read_idx(content: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3])
 
 
-def numbered(label: str, split: Split, images: NDArray[np.uint8], rows: Iterable[int]) -> list[TaskImage]:
+def numbered(label: str, split: Split, *, images: NDArray[np.uint8], rows: Iterable[int]) -> list[TaskImage]:
     """The pictures in those rows of [N, H, W], grey, each named by its row."""
     return [TaskImage(split, label, Image.fromarray(images[row]), f"image {row}") for row in rows]
-
-
-def without_copies(images: list[TaskImage]) -> list[TaskImage]:
-    """The images without those whose near-copy comes earlier; test images come first, so they stay."""
-    ordered = [image for image in images if image.split == "test"] + [
-        image for image in images if image.split == "train"
-    ]
-    prints = np.stack([fingerprint(image.picture) for image in ordered])
-    apart = distances(prints, prints)
-    kept: list[int] = []
-    for row in range(len(ordered)):
-        if not kept or int(apart[row, kept].min()) >= NEAR_COPY_BITS:
-            kept.append(row)
-    return [ordered[row] for row in kept]
-
-
-def cut(images: list[TaskImage], sizes: Sizes) -> list[TaskImage]:
-    """The first images of each class, as many as may be."""
-    room: defaultdict[str, dict[str, int]] = defaultdict(lambda: {"train": sizes.train, "test": sizes.test})
-    result = []
-    for image in images:
-        if room[image.label][image.split] > 0:
-            room[image.label][image.split] -= 1
-            result.append(image)
-    return result
 
 
 def write_archive(

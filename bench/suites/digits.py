@@ -27,5 +27,5 @@ def mnist(cache: PackageCache) -> list[TaskImage]:
         digits = read_idx(files[f"package/data/{prefix}-labels-idx1-ubyte"])
         for digit in range(10):
             rows = chooser.sample(np.flatnonzero(digits == digit).tolist(), count)
-            found += numbered(str(digit), split, images, rows)
+            found += numbered(str(digit), split, images=images, rows=rows)
     return found

@@ -1,11 +1,9 @@
-"""Drawings as pixels: SVG to RGBA, on a ground, and a fingerprint that finds near-copies."""
+"""Drawings as pixels: SVG to RGBA, on a ground."""
 
 import io
 
-import numpy as np
 import resvg_py
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 RGB = tuple[int, int, int]
 WHITE: RGB = (255, 255, 255)
@@ -45,21 +43,3 @@ def flatten(drawing: Image.Image, background: RGB = WHITE) -> Image.Image:
     """The drawing on a plain background."""
     ground = Image.new("RGBA", drawing.size, (*background, 255))
     return Image.alpha_composite(ground, drawing).convert("RGB")
-
-
-def fingerprint(picture: Image.Image) -> NDArray[np.uint8]:
-    """256 bits of horizontal and vertical gradients (dHash, 8 x 16 each way), packed into 32 bytes."""
-    grey = ImageOps.grayscale(picture)
-    wide = np.asarray(grey.resize((17, 8), Image.Resampling.BOX), dtype=np.int16)
-    tall = np.asarray(grey.resize((8, 17), Image.Resampling.BOX), dtype=np.int16)
-    bits = np.concatenate([(wide[:, 1:] > wide[:, :-1]).ravel(), (tall[1:] > tall[:-1]).ravel()])
-    return np.packbits(bits)
-
-
-def distances(fingerprints: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Differing bits of every fingerprint against every other, [N, M]."""
-    table = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint16)
-    result = np.zeros((len(fingerprints), len(others)), dtype=np.uint16)
-    for byte in range(fingerprints.shape[1]):
-        result += table[fingerprints[:, byte, None] ^ others[None, :, byte]]
-    return result

@@ -59,8 +59,8 @@ def continual(
     shots: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Images a class in the few-shot setting (5).")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the data sets of mtil lie.")
+    data_folder: Annotated[
+        Path | None, typer.Option("--data", metavar="FOLDER", help="Where the data sets of mtil lie.")
     ] = None,
     cache: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Keeps images, fine-tunes and revisions between runs.")
@@ -149,7 +149,7 @@ def _plan(asked: Mapping[str, Any]) -> tuple["Plan", "Suite"]:
     from bench.continual.plan import Plan, Routing
     from bench.suites import find_suite, order_of
 
-    suite = find_suite(asked["suite"], data=asked["data"])
+    suite = find_suite(asked["suite"], data_folder=asked["data_folder"])
     routing = {name: asked[name] for name in ("k", "include_base", "weighting", "temperature", "space")}
     plan = Plan(
         suite=suite.name,

@@ -1,5 +1,6 @@
 """`condu bench fetch`: what the tasks of a suite are made of, fetched and checked ahead of a run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from cli.progress import work_gauge
 
 if TYPE_CHECKING:
     from bench.errors import BenchError
-    from bench.suites import SuiteTask
+    from bench.suites import OnProgress, SuiteTask
 
 EXAMPLES = example("condu bench fetch mini", "condu bench fetch mtil --data FOLDER")
 
@@ -21,8 +22,9 @@ EXAMPLES = example("condu bench fetch mini", "condu bench fetch mtil --data FOLD
 def fetch(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help="mini, mtil, or a folder of tasks.")],
     *,
-    data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the data sets of mtil lie, or shall lie.")
+    data_folder: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="Where the data sets of mtil lie, or shall lie."),
     ] = None,
     cache: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Keeps packages and images; give runs the same.")
@@ -31,7 +33,9 @@ def fetch(
 ) -> None:
     """Fetch the images of a suite, check them, and say what each task holds."""
     with command(as_json=as_json) as output:
-        tasks, failures = _fetched(output, suite, data=data, cache=cache.expanduser() / "suites")
+        tasks, failures = _fetched(
+            output, suite, data_folder=data_folder, cache=cache.expanduser() / "suites"
+        )
         output.table(
             ["task", "classes", "train", "test"],
             [[name, *counts.values()] for name, counts in tasks.items()],
@@ -39,7 +43,7 @@ def fetch(
         )
         if failures:
             first = next(iter(failures.values()))
-            also = f" (and {len(failures) - 1} tasks more)" if len(failures) > 1 else ""
+            also = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             raise CommandFailedError(
                 f"{first.message}{also}", detail=f"not whole: {', '.join(failures)}", remedy=first.remedy
             )
@@ -47,29 +51,31 @@ def fetch(
 
 
 def _fetched(
-    output: Output, name: str, *, data: Path | None, cache: Path
+    output: Output, name: str, *, data_folder: Path | None, cache: Path
 ) -> tuple[dict[str, dict[str, int]], dict[str, "BenchError"]]:
     """What each task holds, and what went wrong with the others: one that fails does not stop the rest."""
     from bench.errors import BenchError
     from bench.suites import find_suite
 
     try:
-        suite = find_suite(name, data=data)
+        suite = find_suite(name, data_folder=data_folder)
     except BenchError as error:
         raise CommandFailedError(error.message, remedy=error.remedy) from error
     tasks: dict[str, dict[str, int]] = {}
     failures: dict[str, BenchError] = {}
     with work_gauge(output, f"fetch {name}") as show:
         for number, task in enumerate(suite.tasks):
-
-            def on_progress(what: str, done: int, total: int, behind: int = number) -> None:
-                show(behind * total + done, len(suite.tasks) * total, what)
-
+            on_progress = _part_of(show, number, len(suite.tasks))
             try:
                 tasks[task] = _counts(suite.fetch(task, cache=cache, on_progress=on_progress))
             except BenchError as error:
                 failures[task] = error
     return tasks, failures
+
+
+def _part_of(show: Callable[[int, int, str], None], number: int, num_tasks: int) -> "OnProgress":
+    """What reports one task's progress as its share of all tasks'."""
+    return lambda what, done, total: show(number * total + done, num_tasks * total, what)
 
 
 def _counts(task: "SuiteTask") -> dict[str, Any]:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.suites.drawings import UnreadableDrawingError, fingerprint, flatten, render_svg
+from bench.suites.drawings import UnreadableDrawingError, flatten, render_svg
 from bench.suites.packages import PackageCache, read_member
 from examples.demo.corpus import CaptionedDrawing
+from examples.demo.near_copies import fingerprint
 from examples.demo.packages import CLASSIFIER
 from examples.demo.pictures import stylise
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.suites.drawings import fingerprint
+from examples.demo.near_copies import fingerprint
 
 DEMO_FOLDER = Path(__file__).resolve().parents[2] / "cli" / "demo"
 

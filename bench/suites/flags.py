@@ -2,7 +2,7 @@
 
 from bench.suites.building import Split, TaskImage
 from bench.suites.drawings import RGB, flatten, render_svg
-from bench.suites.icon_sets import Icon, IconLibrary
+from bench.suites.icon_sets import Icon, read_icon_sets
 from bench.suites.packages import PackageCache
 
 SIDE = 96
@@ -95,7 +95,7 @@ COUNTRIES = {
 
 def flags(cache: PackageCache) -> list[TaskImage]:
     """Every country's flag of every set that has it."""
-    library = IconLibrary(cache)
+    icon_sets = read_icon_sets(cache, {prefix for prefix, _ in (*TRAIN_SETS, *TEST_SETS)})
     splits: tuple[tuple[Split, tuple[tuple[str, str], ...]], ...] = (
         ("train", TRAIN_SETS),
         ("test", TEST_SETS),
@@ -103,7 +103,7 @@ def flags(cache: PackageCache) -> list[TaskImage]:
     found: list[TaskImage] = []
     for split, sets in splits:
         for prefix, pattern in sets:
-            icons = {icon.name: icon for icon in library.icons(prefix)}
+            icons = {icon.name: icon for icon in icon_sets[prefix]}
             for code, country in COUNTRIES.items():
                 if icon := icons.get(_name_in(prefix, pattern, code)):
                     found.append(_drawn(icon, split, country))

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.suites.icon_sets import IconLibrary
 from bench.suites.packages import PackageCache
 from examples.demo.clip_art import read_clip_art
 from examples.demo.emoji_names import emoji_tags
+from examples.demo.icon_sets import IconLibrary, title_of
 from examples.demo.task_choices import CLIP_ART_CLASSES, EMOJI_SETS, ICON_SETS
 
 # An icon in outline, filled and negative is one picture three times.
@@ -41,7 +41,7 @@ def read_corpus(cache: PackageCache) -> Iterator[CaptionedDrawing]:
     for prefix in (*EMOJI_SETS, *ICON_SETS):
         seen: Counter[str] = Counter()
         for icon in library.icons(prefix):
-            title = icon.title
+            title = title_of(icon)
             if len(title) < 2 or seen[title] == _DRAWINGS_OF_A_TITLE:
                 continue
             seen[title] += 1

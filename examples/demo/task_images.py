@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bench.suites.building import Sizes, Split, TaskImage, numbered, read_idx
 from bench.suites.drawings import UnreadableDrawingError, flatten, render_svg
-from bench.suites.icon_sets import IconLibrary, IconSet
 from bench.suites.packages import Package, PackageCache, read_member, read_members
 from examples.demo.clip_art import ClipArt, read_clip_art
+from examples.demo.icon_sets import IconLibrary, IconSet, title_of
 from examples.demo.near_copies import cut, without_copies
 from examples.demo.packages import ANIMALS, FASHION
 from examples.demo.task_choices import (
@@ -160,7 +160,7 @@ def icons(cache: PackageCache) -> list[TaskImage]:
         split: Split = "test" if number % HELD_OUT_EVERY == 0 else "train"
         seen: set[str] = set()
         for icon in library.icons(icon_set.prefix, colour="#000000"):
-            label = label_of.get(icon.title, "")
+            label = label_of.get(title_of(icon), "")
             if not label or label in seen:
                 continue
             pictures = [picture.convert("L") for picture in _rendered(icon.svg)]

@@ -1,8 +1,8 @@
 """The notes on sources and licences that ship beside the task archives."""
 
 from bench.suites.building import TaskImage
-from bench.suites.icon_sets import IconLibrary
 from bench.suites.packages import ICONS, Package, PackageCache
+from examples.demo.icon_sets import IconLibrary
 from examples.demo.packages import ANIMALS, CLIP_ART, FASHION
 from examples.demo.task_choices import TEST_FONTS, TRAIN_FONTS
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagesets import ImageIndex, ImageRef, ImagesetError, split
+from imagesets import ImageIndex, ImageRef, ImagesetError, draw_shots, split
 
 
 def index_of(counts: list[int]) -> ImageIndex:
@@ -57,3 +57,25 @@ def test_a_fraction_of_zero_holds_nothing_out():
 def test_a_fraction_outside_its_range_is_refused(fraction):
     with pytest.raises(ImagesetError, match="test_fraction"):
         split(index_of([3, 3]), test_fraction=fraction, seed=1)
+
+
+@given(counts=st.lists(st.integers(1, 20), min_size=2, max_size=6), shots=st.integers(1, 25))
+def test_shots_are_so_many_a_class_and_at_most_all_of_it(counts, shots):
+    few = draw_shots(index_of(counts), shots, seed=3)
+    drawn = Counter(ref.label for ref in few.train)
+    assert [drawn[label] for label in range(len(counts))] == [min(count, shots) for count in counts]
+
+
+def test_more_shots_hold_the_fewer_and_leave_the_held_out_part_alone():
+    parted = split(index_of([50, 50]), test_fraction=0.2, seed=1)
+    five, ten = (draw_shots(parted, shots, seed=1) for shots in (5, 10))
+    assert set(five.train) < set(ten.train) < set(parted.train)
+    assert five.test == ten.test == parted.test
+    assert draw_shots(parted, 5, seed=1) == five
+    assert set(draw_shots(parted, 5, seed=2).train) != set(five.train)
+
+
+def test_shots_are_not_the_images_that_just_missed_being_held_out():
+    parted = split(index_of([50, 50]), test_fraction=0.2, seed=1)
+    next_ones = set(split(index_of([50, 50]), test_fraction=0.3, seed=1).test) - set(parted.test)
+    assert set(draw_shots(parted, 5, seed=1).train) != next_ones

@@ -108,16 +108,17 @@ def parse_header(content: memoryview) -> SafeHeader:
 
 
 def _checked_header(start: bytes, read_on: Callable[[int], bytes], file_size: int) -> SafeHeader:
-    if start[:2] in {b"PK", b"\x80\x02", b"\x80\x04"}:
-        raise InvalidUploadError(
-            f"this is a PyTorch pickle file, not safetensors; pickles are never read: {_CONVERT}"
-        )
     if len(start) < 8:
         raise InvalidUploadError(
             f"the file has {file_size} bytes, too short for safetensors; upload it again whole"
         )
     header_size = struct.unpack("<Q", start)[0]
     if header_size > min(MAX_HEADER_BYTES, file_size - 8):
+        # Not before: a header of 640 or 1,152 bytes begins with the same two bytes as a pickle.
+        if start[:2] in {b"PK", b"\x80\x02", b"\x80\x04"}:
+            raise InvalidUploadError(
+                f"this is a PyTorch pickle file, not safetensors; pickles are never read: {_CONVERT}"
+            )
         raise InvalidUploadError(
             f"the header claims {header_size} bytes in a file of {file_size} "
             f"(at most {MAX_HEADER_BYTES} are read); the file is truncated or not safetensors: {_CONVERT}"

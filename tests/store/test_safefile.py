@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.errors import InvalidUploadError, StoreError
-from store.safefile import SafeFile, read_header, write_safetensors
+from store.safefile import SafeFile, header_bytes, read_header, write_safetensors
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).view(2, 3),
@@ -111,6 +111,17 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path, protoco
     (tmp_path / "pickle").write_bytes(pickle.dumps({"a": 1}, protocol=protocol))
     with pytest.raises(InvalidUploadError, match=r"safetensors\.torch\.save_file"):
         read_header(tmp_path / "pickle")
+
+
+@pytest.mark.parametrize("length", [640, 1152])
+def test_a_header_whose_length_reads_like_the_start_of_a_pickle_is_a_header(tmp_path, length):
+    tensors = {"a": torch.arange(3.0)}
+    plain = len(header_bytes([("a", "float32", (3,))], {"note": ""}))
+    write_safetensors(tmp_path / "file", tensors, {"note": "x" * (length + 8 - plain)})
+
+    start = (tmp_path / "file").read_bytes()[:8]
+    assert struct.unpack("<Q", start)[0] == length
+    assert torch.equal(SafeFile(tmp_path / "file").tensor("a"), tensors["a"])
 
 
 def test_a_pytorch_zip_is_refused_with_the_command_that_converts_it(tmp_path):

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/models/{model}", tags=["revisions"])
 
 @router.get("/revisions", summary="List a model's revisions", responses=problems(NoSuchRowError))
 def get_revisions(model: ModelName, services: Installed) -> RevisionList:
-    """Every revision, the newest first, with what each task was in it: its rescaler, density and fidelity."""
+    """Every revision, the newest first, with what each task was in it: rescaler, density, fidelity, accuracy."""
     with services.catalog.snapshot() as session:
         head = find_model(session, model).head_revision
         revisions = [
@@ -68,6 +68,7 @@ def trigger_answer(task: TaskRecord) -> TriggerAnswer:
         density=trigger.density,
         bits_cleared=trigger.bits_cleared,
         trigger_bytes=trigger.size_bytes,
+        accuracy=trigger.accuracy,
         relative_l2=trigger.relative_l2,
         cosine=trigger.cosine,
         reference=trigger.reference,

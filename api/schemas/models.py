@@ -155,6 +155,9 @@ class TriggerAnswer(FidelityAnswer):
     density: float = Field(description="Share of the mask's bits that are set.")
     bits_cleared: int = Field(description="Bits that this revision's fusion took from the mask.")
     trigger_bytes: int
+    accuracy: float | None = Field(
+        description="Of its expert on the held-out images, in percent; null where nobody measured it."
+    )
 
 
 class RevisionAnswer(Answer):
@@ -176,6 +179,7 @@ class RevisionAnswer(Answer):
                 "density": 0.74,
                 "bits_cleared": 38_123_456,
                 "trigger_bytes": 18_700_000,
+                "accuracy": 92.5,
                 "relative_l2": 0.61,
                 "cosine": 0.79,
                 "reference": "previous revision",

@@ -26,6 +26,8 @@ def test_a_task_shows_how_good_it_is_now_beside_its_own_step(condu):
     assert (pets["accuracy"]["expert"], pets["accuracy"]["now"]) == (87.5, 85.0)
     assert pets["accuracy"]["unmeasured"] is None
     assert [entry["accuracy"] for entry in pets["fidelity"]["history"]] == [None, None, 85.0]
+    newest = condu.get(f"{MODEL}/revisions").json()["revisions"][0]
+    assert [task["accuracy"] for task in newest["tasks"]] == [85.0, None]
     digits = condu.get(f"{MODEL}/tasks/digits").json()
     assert (digits["accuracy"]["now"], digits["accuracy"]["unmeasured"]) == (None, "no images")
 

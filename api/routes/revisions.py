@@ -17,7 +17,7 @@ router = APIRouter(prefix="/models/{model}", tags=["revisions"])
 
 @router.get("/revisions", summary="List a model's revisions", responses=problems(NoSuchRowError))
 def get_revisions(model: ModelName, services: Installed) -> RevisionList:
-    """Every revision, the newest first, with what each task was in it: rescaler, density, fidelity, accuracy."""
+    """Every revision, the newest first, with what each task was in it: rescaler, fidelity, accuracy."""
     with services.catalog.snapshot() as session:
         head = find_model(session, model).head_revision
         revisions = [

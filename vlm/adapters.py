@@ -33,19 +33,6 @@ from vlm.bases import AdapterRef, BaseRef
 from vlm.errors import UnknownArchitectureError
 from vlm.skeleton import skeleton
 
-__all__ = [
-    "AdaptedLayer",
-    "AdapterRef",
-    "adapted_layers",
-    "adapted_weights",
-    "adapter_tensors",
-    "attach_adapter",
-    "build_fine_tuned",
-    "make_adapter_base",
-    "merge_adapter",
-    "merge_layer",
-]
-
 DEFAULT_RANK = 64
 MAX_RANK = 4096
 INITIALISATION = "kaiming-uniform/philox"

@@ -19,8 +19,6 @@ from vlm.bases import BaseRef
 from vlm.cache import CacheStats, LeasedCache
 from vlm.tokenizer import Tokenizer
 
-__all__ = ["DEFAULT_MAX_BYTES", "BaseRef", "Expert", "ExpertPool", "resolve_device"]
-
 DEFAULT_MAX_BYTES = 2 * 2**30
 
 _LEAST_MODELS_WITH_UNIFIED = 4

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from store.errors import CorruptBlobError, NotFoundError
 from store.manifest import Manifest, TaskEntry
+from vlm.bases import BaseRef
 from vlm.cache import LeasedCache
 from vlm.class_weights import ClassWeightCache
 from vlm.errors import (
@@ -20,7 +21,7 @@ from vlm.errors import (
     InvalidPrototypesError,
     NoLabelsError,
 )
-from vlm.experts import BaseRef, ExpertPool
+from vlm.experts import ExpertPool
 from vlm.features import image_features, logits
 from vlm.prediction_options import PredictionOptions
 from vlm.prompts import DEFAULT_TEMPLATES, MAX_LABELS, validate_labels, validate_templates

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from bench.suites import SuiteTask
 from store.manifest import Manifest
+from vlm.bases import BaseRef
 from vlm.class_weights import class_weights
-from vlm.experts import BaseRef, Expert
+from vlm.experts import Expert
 from vlm.features import Batch, batched, image_features, logits
 from vlm.prediction import Predictor
 from vlm.prediction_options import PredictionOptions

@@ -18,7 +18,7 @@ from bench.continual.meter import BACKWARD, Meter
 from bench.errors import BenchError
 from catalog.job_queue import JobFailedError
 from catalog.training_options import TrainingOptions
-from vlm.experts import BaseRef
+from vlm.bases import BaseRef
 from worker.files import read_json, write_json
 from worker.training.loop import Task, train
 from worker.training.spec import TrainingSpec

@@ -27,7 +27,8 @@ from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.safefile import SafeFile, write_safetensors
 from vlm.architecture import Architecture
-from vlm.experts import BaseRef, ExpertPool
+from vlm.bases import BaseRef
+from vlm.experts import ExpertPool
 from worker.datasets.preparing import PreparedImages, ScreeningRules, prepare_index
 
 OWN_FINE_TUNES = frozenset({"sequential", "wise-ft", "lwf", "zscl"})

@@ -22,8 +22,9 @@ from store.bases import Base, read_delta
 from store.checkpoints import CheckpointStore
 from store.manifest import BaseManifest
 from store.safefile import SafeFile
-from vlm.adapters import AdapterRef, build_fine_tuned, make_adapter_base, merge_adapter
-from vlm.experts import BaseRef, Expert, ExpertPool
+from vlm.adapters import build_fine_tuned, make_adapter_base, merge_adapter
+from vlm.bases import AdapterRef, BaseRef
+from vlm.experts import Expert, ExpertPool
 from vlm.features import image_features
 from vlm.prediction import Predictor
 from vlm.prototypes import PrototypeSet, compute_prototypes

@@ -12,7 +12,8 @@ from store.manifest import FusionOptions, Manifest
 from store.safefile import write_safetensors
 from tests.tiny_clip import TINY_CONFIG, tiny_expert_tensors, tiny_image, tiny_tensors, write_tiny_base
 from vlm.architecture import Architecture, resolve_architecture
-from vlm.experts import BaseRef, ExpertPool
+from vlm.bases import BaseRef
+from vlm.experts import ExpertPool
 from vlm.prototypes import compute_prototypes
 
 TASKS = {"pets": ("cat", "dog"), "flowers": ("rose", "daisy", "tulip"), "digits": ("one", "two", "three")}

@@ -11,7 +11,8 @@ from store.safefile import write_safetensors
 from tests.tiny_clip import TINY_BATCHNORM_CONFIG, TINY_CONFIG, tiny_tensors
 from tests.vlm.conftest import TASKS, learn
 from vlm.architecture import resolve_architecture
-from vlm.experts import BaseRef, ExpertPool, resolve_device
+from vlm.bases import BaseRef
+from vlm.experts import ExpertPool, resolve_device
 from vlm.features import image_features
 
 

@@ -1,7 +1,7 @@
 """Transfer, Average and Last: the three scores of the protocol, from the matrix of accuracies alone.
 
 A[j, i] is the top-1 accuracy in percent on task i after step j; there are as many steps as tasks, and step j
-is the one that learns task j. For each task i, as the benchmark's authors compute them (ZSCL, arXiv 2303.06628):
+is the one that learns task j. For each task i, as the benchmark's authors do (ZSCL, arXiv 2303.06628):
 
     Transfer_i = mean of A[j, i] over j < i       what the tasks before it did for a task not yet learned
     Average_i  = mean of A[j, i] over all j

@@ -39,7 +39,7 @@ def test_a_model_that_never_changes_scores_as_published_for_zero_shot_clip():
 
 
 def test_a_matrix_with_the_published_columns_of_zscl_has_its_published_scores():
-    """Below its diagonal a column is one value, chosen so that Average_i comes out; the last row is Last_i."""
+    """Below its diagonal a column is one value, such that Average_i comes out; the last row is Last_i."""
     size = len(ZSCL_LAST)
     matrix = [[0.0] * size for _ in range(size)]
     for task, (transfer, average, last) in enumerate(

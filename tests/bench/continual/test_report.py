@@ -13,7 +13,7 @@ from bench.continual.figures.comparison import method_comparison
 from bench.continual.figures.features import draw_features, feature_map
 from bench.continual.figures.lines import accuracy_curves, fidelity_drift, storage_by_tasks
 from bench.continual.figures.matrices import accuracy_heat_maps, mask_overlaps, routing_confusion
-from bench.continual.figures.style import plain, spread
+from bench.continual.figures.style import panels, plain, spread
 from bench.continual.reading import read_results
 from bench.continual.report import write_report
 from bench.errors import BenchError
@@ -307,6 +307,13 @@ def test_a_document_of_another_kind_is_refused(document, tmp_path, change, said)
 def test_labels_beside_points_keep_their_order_and_their_distance():
     assert spread([1.0, 1.0, 5.0], gap=1.0) == pytest.approx([0.5, 1.5, 5.0])
     assert spread([], gap=1.0) == []
+
+
+def test_panels_fill_rows_as_evenly_as_they_can():
+    figure, grid = panels(5, width=1.0, height=1.0)
+
+    assert len(grid) == 5
+    assert [axes.get_visible() for axes in figure.axes] == [True] * 5 + [False]
 
 
 def test_a_name_is_shown_short_and_never_as_a_formula():

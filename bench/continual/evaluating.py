@@ -97,8 +97,8 @@ def ask_service(
     predictor: Predictor,
     base: BaseRef,
     manifest: Manifest | None,
-    lesson: Lesson,
     *,
+    lesson: Lesson,
     options: PredictionOptions,
     union: Sequence[str],
 ) -> Cell:

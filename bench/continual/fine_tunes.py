@@ -27,7 +27,7 @@ MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
-class FineTune:
+class TunedCheckpoint:
     """A fine-tuned checkpoint.
 
     Attributes:
@@ -56,7 +56,7 @@ class Ground:
     adapter: Path | None = None
 
 
-class FineTunes:
+class TunedCheckpoints:
     """The cache of fine-tuned checkpoints, a folder each, named by what they were made from.
 
     A killed training goes on from its last state; two runs that want the same checkpoint make it once.
@@ -82,9 +82,9 @@ class FineTunes:
         lesson: Lesson,
         options: TrainingOptions,
         *,
-        start: FineTune | None = None,
+        start: TunedCheckpoint | None = None,
         distillation: Distillation | None = None,
-    ) -> FineTune:
+    ) -> TunedCheckpoint:
         """The base, or an earlier fine-tune, trained on the lesson.
 
         Raises:
@@ -101,13 +101,13 @@ class FineTunes:
             else:
                 write_json(folder / "recipe.json", recipe)
                 spec = _spec(ground, lesson, options, start=start, folder=folder, device=self._device)
-                self._train(spec, lesson, work, distillation)
+                self._train(spec, lesson, work, distillation=distillation)
         seconds = float((read_json(folder / "seconds.json") or {"seconds": 0.0})["seconds"])
         self.used_s += seconds
-        return FineTune(identity, folder / "fine_tuned.safetensors", seconds)
+        return TunedCheckpoint(identity, folder / "fine_tuned.safetensors", seconds)
 
     def _train(
-        self, spec: TrainingSpec, lesson: Lesson, work: int, distillation: Distillation | None
+        self, spec: TrainingSpec, lesson: Lesson, work: int, *, distillation: Distillation | None
     ) -> None:
         clock = _Clock(spec.folder / "seconds.json", self._meter, work, spec.options.iterations)
         task = Task(lesson.pictures, lesson.images.train, lesson.classes)
@@ -162,7 +162,7 @@ def _spec(
     lesson: Lesson,
     options: TrainingOptions,
     *,
-    start: FineTune | None,
+    start: TunedCheckpoint | None,
     folder: Path,
     device: str,
 ) -> TrainingSpec:
@@ -187,7 +187,7 @@ def _recipe(
     lesson: Lesson,
     options: TrainingOptions,
     *,
-    start: FineTune | None,
+    start: TunedCheckpoint | None,
     distillation: Distillation | None,
 ) -> dict[str, Any]:
     images = [

@@ -12,7 +12,7 @@ from typing import Any
 from bench.continual.document import Results
 from bench.continual.evaluating import Lesson
 from bench.continual.findings import save_features
-from bench.continual.fine_tunes import MAX_PIXELS, FineTunes
+from bench.continual.fine_tunes import MAX_PIXELS, TunedCheckpoints
 from bench.continual.meter import BACKWARD, Meter, OnProgress
 from bench.continual.methods import METHODS, make_method, tuning_of
 from bench.continual.methods.condu import Condu
@@ -105,7 +105,7 @@ def run(
         lessons=_lessons(plan, suite, ref, folders=folders, meter=meter),
         base=ref,
         pool=pool,
-        fine_tunes=FineTunes(folders.fine_tunes, device=str(pool.device), meter=meter),
+        fine_tunes=TunedCheckpoints(folders.fine_tunes, device=str(pool.device), meter=meter),
         meter=meter,
         files=folders.bases,
         reference=reference,
@@ -152,7 +152,7 @@ def _run_method(name: str, stage: Stage, results: Results) -> None:
 class _Clock:
     """Seconds of a step: a fine-tune counts what it took, whether it was made now, before or elsewhere."""
 
-    def __init__(self, fine_tunes: FineTunes) -> None:
+    def __init__(self, fine_tunes: TunedCheckpoints) -> None:
         self._fine_tunes = fine_tunes
         self._began, self._spent_s, self._used_s = time.monotonic(), fine_tunes.spent_s, fine_tunes.used_s
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from bench.continual.evaluating import Cell, Lesson, ask_model, union_labels
-from bench.continual.fine_tunes import FineTune, FineTunes, Ground
+from bench.continual.fine_tunes import Ground, TunedCheckpoint, TunedCheckpoints
 from bench.continual.meter import Meter
 from bench.continual.plan import Plan
 from bench.errors import BenchError
@@ -81,7 +81,7 @@ class Stage:
     lessons: Sequence[Lesson]
     base: BaseRef
     pool: ExpertPool
-    fine_tunes: FineTunes
+    fine_tunes: TunedCheckpoints
     meter: Meter
     files: Path
     reference: Reference | None = None
@@ -164,7 +164,7 @@ class Stage:
         adapter = None if ref.adapter is None else self._weights(ref.adapter.digest)
         return Ground(ref, self._weights(ref.digest), adapter)
 
-    def fine_tune(self, lesson: Lesson, tuning: Tuning) -> FineTune:
+    def fine_tune(self, lesson: Lesson, tuning: Tuning) -> TunedCheckpoint:
         """The base fine-tuned on the lesson alone, as a training job does it."""
         return self.fine_tunes.get(self.ground(tuning), lesson, self.options(lesson.name, tuning))
 
@@ -183,7 +183,7 @@ class Stage:
             tensors = {**base.space.views(flat), **base.buffers, **base.fixed}
         return self._expert(self.base.architecture.build(tensors).to(self.pool.device))
 
-    def delta(self, fine_tune: FineTune, tuning: Tuning) -> Tensor:
+    def delta(self, fine_tune: TunedCheckpoint, tuning: Tuning) -> Tensor:
         """The flat float32 delta of a fine-tune, in the space of what is tuned."""
         with self.lease_base(tuning) as space:
             return read_delta(space, SafeFile(fine_tune.checkpoint))[0]

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from cli import continual_flags as flags
 from cli.errors import CommandFailedError, CommandUsageError
 from cli.options import example
 from cli.output import Output, command
@@ -34,71 +33,29 @@ EXAMPLES = example(
 
 def continual(
     *,
-    json_file: Annotated[
-        Path,
-        typer.Option(
-            "--json",
-            metavar="FILE",
-            dir_okay=False,
-            help="The results, written after every row; a run that was killed goes on from this file. "
-            "Tables and figures go beside it.",
-        ),
-    ],
-    suite: Annotated[
-        str, typer.Option(metavar="NAME", help="mini, mtil, or a folder with a folder or an archive a task.")
-    ] = "mini",
-    order: Annotated[str, typer.Option(metavar="ORDER", help="I, II, or a file with a task a line.")] = "I",
-    setting: Annotated[
-        str, typer.Option(metavar="SETTING", help="mtil, task-agnostic or few-shot.")
-    ] = "mtil",
-    tuning: Annotated[str, typer.Option(metavar="TUNING", help="full or lora.")] = "full",
-    methods: Annotated[
-        str, typer.Option(metavar="LIST", help="Methods, separated by commas; all runs every one.")
-    ] = "all",
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of every draw.")] = 0,
-    shots: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Images a class in the few-shot setting (5).")
-    ] = None,
-    data_folder: Annotated[
-        Path | None, typer.Option("--data", metavar="FOLDER", help="Where the data sets of mtil lie.")
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Keeps images, fine-tunes and revisions between runs.")
-    ] = CACHE,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The base's safetensors; without it, the demo base.", dir_okay=False
-        ),
-    ] = None,
-    architecture: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The base's open_clip architecture, or a config file.")
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Pictures with a .txt caption beside each, for zscl."),
-    ] = None,
-    training: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A hyper-parameter for every task; may be repeated."),
-    ] = None,
-    lora_rank: Annotated[int, typer.Option(min=1, metavar="R", help="Of the adapters.")] = 64,
-    rescaler_norm: Annotated[
-        str, typer.Option(metavar="NORM", help="global_l1 or tensor_mean_l1.")
-    ] = "global_l1",
-    unified_dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="float32, bfloat16, int8 or int4.")
-    ] = "float32",
-    k: Annotated[int, typer.Option(min=0, metavar="N", help="Experts an unnamed image may have.")] = 4,
-    include_base: Annotated[bool, typer.Option(help="Whether the base answers with them.")] = True,
-    weighting: Annotated[
-        str, typer.Option(metavar="HOW", help="uniform, similarity or softmax.")
-    ] = "uniform",
-    temperature: Annotated[float, typer.Option(metavar="T", help="Of softmax.")] = 0.05,
-    space: Annotated[
-        str, typer.Option(metavar="SPACE", help="What is averaged: logits or probabilities.")
-    ] = "logits",
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto.")] = "auto",
+    json_file: flags.ResultsOption,
+    suite: flags.Suite = "mini",
+    order: flags.Order = "I",
+    setting: flags.Setting = "mtil",
+    tuning: flags.Tuning = "full",
+    methods: flags.Methods = "all",
+    seed: flags.Seed = 0,
+    shots: flags.Shots = None,
+    data_folder: flags.DataFolder = None,
+    cache: flags.Cache = CACHE,
+    weights: flags.Weights = None,
+    architecture: flags.Architecture = None,
+    reference: flags.Reference = None,
+    training: flags.Training = None,
+    lora_rank: flags.LoraRank = 64,
+    rescaler_norm: flags.RescalerNorm = "global_l1",
+    unified_dtype: flags.UnifiedDtype = "float32",
+    k: flags.K = 4,
+    include_base: flags.IncludeBase = True,
+    weighting: flags.Weighting = "uniform",
+    temperature: flags.Temperature = 0.05,
+    space: flags.Space = "logits",
+    device: flags.Device = "auto",
 ) -> None:
     """Learn a suite's tasks one after the other with each method, and ask about all of them after each."""
     asked = {**locals()}

@@ -84,7 +84,7 @@ class Condu(Method):
             self.stage.predictor,
             self.stage.ref(self.tuning),
             self.manifest,
-            lesson,
+            lesson=lesson,
             options=options,
             union=self.stage.union,
         )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bench.continual.evaluating import Cell, Lesson
-from bench.continual.fine_tunes import FineTune
+from bench.continual.fine_tunes import TunedCheckpoint
 from bench.continual.methods.contract import Method
 from bench.continual.stage import Stage
 from bench.suites import Tuning
@@ -19,7 +19,7 @@ class Individual(Method):
 
     def __init__(self, stage: Stage, tuning: Tuning) -> None:
         super().__init__(stage, tuning)
-        self._fine_tunes: list[FineTune] = []
+        self._fine_tunes: list[TunedCheckpoint] = []
         self._cells: dict[int, Cell] = {}
 
     @classmethod

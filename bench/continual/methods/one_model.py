@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.continual.distilling import Distillation, LessForgetting, ReferencePreservation
 from bench.continual.evaluating import Cell, Lesson
-from bench.continual.fine_tunes import FineTune
+from bench.continual.fine_tunes import TunedCheckpoint
 from bench.continual.methods.contract import Method
 from bench.continual.stage import Stage
 from bench.errors import BenchError
@@ -59,7 +59,7 @@ class Sequential(OneModel):
 
     def __init__(self, stage: Stage, tuning: Tuning) -> None:
         super().__init__(stage, tuning)
-        self.last: FineTune | None = None
+        self.last: TunedCheckpoint | None = None
 
     def learn(self, lesson: Lesson) -> None:
         self.last = self.stage.fine_tunes.get(
@@ -138,7 +138,7 @@ class WiseFt(Sequential):
             start = self._start() if before is None else before.checkpoint
             old, new = SafeFile(start).tensors(), SafeFile(after.checkpoint).tensors()
             write_safetensors(path, {name: _between(old[name], new[name]) for name in new})
-        self.last = FineTune(f"wise-ft {WISE_ALPHA}: {after.identity}", path, after.seconds)
+        self.last = TunedCheckpoint(f"wise-ft {WISE_ALPHA}: {after.identity}", path, after.seconds)
 
     def _start(self) -> Path:
         ground = self.stage.ground(self.tuning)

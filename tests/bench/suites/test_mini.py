@@ -185,7 +185,7 @@ def test_order_i_is_alphabetical_and_order_ii_its_reverse():
 
 def test_the_training_options_are_valid_and_those_of_the_quickstart():
     suite = find_suite("mini", data_folder=None)
-    for tuning, rate in (("full", 3e-4), ("lora", 3e-3)):
+    for tuning, rate in (("full", 3e-4), ("lora", 1e-2)):
         options = TrainingOptions(**suite.training("flags", tuning=tuning, is_few_shot=False))
         assert (options.iterations, options.batch_size, options.learning_rate) == (50, 48, rate)
         assert (options.warmup_iterations, options.label_smoothing) == (5, 0.1)

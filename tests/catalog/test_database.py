@@ -48,6 +48,27 @@ def test_a_downgrade_takes_all_tables_back_and_an_upgrade_brings_them_again(tmp_
     assert ours < table_names(url)
 
 
+def test_models_of_before_there_were_adapters_are_tuned_in_full(tmp_path):
+    url = f"sqlite:///{tmp_path / 'condu.sqlite'}"
+    upgrade_schema(url, "0001")
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        for row in (
+            "bases VALUES ('tiny', NULL, '{}', '{}', 'd', 'l', 1, 1, 0)",
+            "models VALUES ('pets', 'tiny', 'full', 'condu', 'global_l1', 'float32', NULL, 0)",
+        ):
+            connection.execute(text(f"INSERT INTO {row}"))
+    engine.dispose()
+    upgrade_schema(url)
+    catalog = Catalog(url)
+    with catalog.snapshot() as session:
+        (model,) = list_models(session)
+    catalog.close()
+    assert (model.tuning, model.adapter, model.lora_rank, model.lora_seed) == ("full", None, None, None)
+    downgrade_schema(url, "0001")
+    upgrade_schema(url)
+
+
 def test_processes_that_upgrade_at_the_same_time_do_not_collide(tmp_path):
     url = f"sqlite:///{tmp_path / 'condu.sqlite'}"
     program = f"from catalog import upgrade; upgrade({url!r})"

@@ -9,7 +9,13 @@ import torch
 from store.blobs import MemoryBlobs
 from store.bundles import BundleFile, BundleReader, import_bundle
 from store.checkpoints import CheckpointStore
-from store.errors import CorruptBlobError, InvalidBundleError, MissingBaseError, UnsupportedFormatError
+from store.errors import (
+    CorruptBlobError,
+    IncompatibleTensorsError,
+    InvalidBundleError,
+    MissingBaseError,
+    UnsupportedFormatError,
+)
 from store.manifest import BaseManifest, Extension
 from store.parameters import ExpectedTensor
 from store.safefile import write_safetensors
@@ -124,6 +130,15 @@ def test_both_bases_are_counted(store, base, extension, outcome):
 
 def roots_of(outcome):
     return Roots(manifests=[outcome.manifest_digest])
+
+
+def test_a_file_that_is_of_the_other_kind_altogether_is_told_so(store, base, extension, tmp_path):
+    files = {"whole": base_tensors(), "adapter": factors(1)}
+    for name, tensors in files.items():
+        write_safetensors(tmp_path / name, tensors)
+    for wrong, space in (("whole", extension.space), ("adapter", base.space)):
+        with pytest.raises(IncompatibleTensorsError, match="a model that learns adapters takes an adapter's"):
+            store.check_checkpoint(space, tmp_path / wrong)
 
 
 def test_a_sweep_keeps_both_bases(store, base, outcome):

@@ -1,7 +1,7 @@
 """The flags of `condu bench continual`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ Suite = Annotated[
 ]
 Order = Annotated[str, typer.Option(metavar="ORDER", help="I, II, or a file with a task a line.")]
 Setting = Annotated[str, typer.Option(metavar="SETTING", help="mtil, task-agnostic or few-shot.")]
-Tuning = Annotated[str, typer.Option(metavar="TUNING", help="full or lora.")]
+Tuning = Annotated[Literal["full", "lora"], typer.Option(help="What a task may change.")]
 Methods = Annotated[
     str, typer.Option(metavar="LIST", help="Methods, separated by commas; all runs every one.")
 ]
@@ -50,11 +50,17 @@ Training = Annotated[
     typer.Option(metavar="NAME=VALUE", help="A hyper-parameter for every task; may be repeated."),
 ]
 LoraRank = Annotated[int, typer.Option(min=1, metavar="R", help="Of the adapters.")]
-RescalerNorm = Annotated[str, typer.Option(metavar="NORM", help="global_l1 or tensor_mean_l1.")]
-UnifiedDtype = Annotated[str, typer.Option(metavar="DTYPE", help="float32, bfloat16, int8 or int4.")]
+RescalerNorm = Annotated[
+    Literal["global_l1", "tensor_mean_l1"], typer.Option(help="The norm that rescalers keep.")
+]
+UnifiedDtype = Annotated[
+    Literal["float32", "bfloat16", "int8", "int4"], typer.Option(help="How the unified delta is stored.")
+]
 K = Annotated[int, typer.Option(min=0, metavar="N", help="Experts an unnamed image may have.")]
 IncludeBase = Annotated[bool, typer.Option(help="Whether the base answers with them.")]
-Weighting = Annotated[str, typer.Option(metavar="HOW", help="uniform, similarity or softmax.")]
+Weighting = Annotated[
+    Literal["uniform", "similarity", "softmax"], typer.Option(help="What an expert's say depends on.")
+]
 Temperature = Annotated[float, typer.Option(metavar="T", help="Of softmax.")]
-Space = Annotated[str, typer.Option(metavar="SPACE", help="What is averaged: logits or probabilities.")]
+Space = Annotated[Literal["logits", "probabilities"], typer.Option(help="What is averaged over the experts.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:N or auto.")]

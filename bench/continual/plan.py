@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 from bench.errors import BenchError
 from bench.suites import Tuning
 from store.manifest import RescalerNorm, UnifiedDtype
-from vlm.prediction_options import Space
+from vlm.errors import InvalidOptionsError
+from vlm.prediction_options import PredictionOptions, Space
 from vlm.routing import Weighting
 
 Setting = Literal["mtil", "task-agnostic", "few-shot"]
@@ -71,6 +72,10 @@ class Plan:
             raise BenchError(
                 f"there is no setting {self.setting!r}", remedy=f"use one of {', '.join(get_args(Setting))}"
             )
+        try:
+            PredictionOptions(**self.routing.to_dict())
+        except InvalidOptionsError as error:
+            raise BenchError(f"images cannot be routed so: {error}", remedy="change that option") from error
         if self.shots is not None and self.setting != "few-shot":
             raise BenchError(
                 f"shots is {self.shots}, but the setting is {self.setting}",

@@ -201,6 +201,8 @@ def test_an_order_of_ones_own_is_followed(place):
         (("--training", "iterations=none"), "iterations=none"),
         (("--training", "iterations"), "NAME=VALUE"),
         (("--training", "speed=3"), "speed"),
+        (("--weighting", "loudest"), "loudest"),
+        (("--temperature", "0"), "temperature"),
         (("--weights", "nowhere.safetensors"), "nowhere.safetensors"),
     ],
 )

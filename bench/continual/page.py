@@ -29,13 +29,16 @@ def update_page(folder: Path, page: Path) -> None:
 
     Args:
         folder: Holds continual-mini.json; continual-mini-*.json are its other seeds and orders, and
-            ablation-*.json runs with one thing changed.
+            ablation-*.json and routing-*.json are runs with one thing changed.
         page: The Markdown page.
     """
     main = _read(folder / MAIN)
     others = [_read(path) for path in sorted(folder.glob("continual-mini-*.json"))]
     ablations = {
         path.stem.removeprefix("ablation-"): _read(path) for path in sorted(folder.glob("ablation-*.json"))
+    }
+    routings = {
+        path.stem.removeprefix("routing-"): _read(path) for path in sorted(folder.glob("routing-*.json"))
     }
     lines = [
         *_one_seed(main),
@@ -44,6 +47,7 @@ def update_page(folder: Path, page: Path) -> None:
         *_repeated([main, *others]),
         *_drift(main),
         *(_ablated(main, ablations) if ablations else []),
+        *(_routed(main, routings) if routings else []),
         *_figures(folder, page),
     ]
     text = page.read_text(encoding="utf-8")
@@ -152,6 +156,20 @@ def _ablated(main: Reading, ablations: Mapping[str, Reading]) -> list[str]:
             rows.append([label, name, *_scores(ours), f"{best.last:.1f}", f"{best.last - ours.last:.1f}"])
     headings = ["changed", "method", "Transfer", "Average", "Last", "individual's Last", "gap"]
     return ["**What narrows the gap to individual fine-tuning.**", "", *_table(headings, rows), ""]
+
+
+def _routed(main: Reading, routings: Mapping[str, Reading]) -> list[str]:
+    """ConDU under other ways to answer for images of no named task, which Transfer depends on alone."""
+    rows = []
+    for label, reading in {"as above": main, **routings}.items():
+        if _has(reading, "condu"):
+            found = _method(reading, "condu")
+            said = reading.document["prediction"]
+            who = f"{said['k']}{' and the base' if said['include_base'] else ''}"
+            own, union = _scores(found.scores()), _scores(found.scores("union"))
+            rows.append([label, who, said["weighting"], own[0], own[1], union[0], union[1]])
+    headings = ["routing", "experts", "weighting", "Transfer", "Average", "T, all labels", "A, all labels"]
+    return ["**Other ways to answer for tasks not learned.**", "", *_table(headings, rows), ""]
 
 
 def _figures(folder: Path, page: Path) -> list[str]:

@@ -232,6 +232,7 @@ def test_the_page_of_results_has_a_row_a_method_and_the_papers_numbers_beside_it
     (results / "continual-mini.json").write_text(json.dumps(everything))
     (results / "continual-mini-seed1.json").write_text(json.dumps({**everything, "seed": 1}))
     (results / "ablation-rate.json").write_text(json.dumps(everything))
+    (results / "routing-same.json").write_text(json.dumps(everything))
     page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
 
     update_page(results, page)
@@ -246,4 +247,5 @@ def test_the_page_of_results_has_a_row_a_method_and_the_papers_numbers_beside_it
     assert "| 70.8 | 78.8 | 87.1 |" in once
     assert "seeds 0, 1" in once
     assert "rate | condu-no-aggregation |" in once
+    assert "| same | 4 and the base | uniform |" in once
     assert "results/continual-mini.comparison.png" in once

@@ -71,6 +71,8 @@ class TunedCheckpoints:
         self._folder = folder
         self._device = device
         self._meter = meter
+        self._handed_out: set[str] = set()
+        """What methods share is planned once, so it is taken off the plan once."""
         self.spent_s = 0.0
         """Seconds of training done here and now."""
         self.used_s = 0.0
@@ -97,11 +99,12 @@ class TunedCheckpoints:
         work = options.iterations * options.batch_size * BACKWARD
         with _alone(folder / "lock"):
             if (folder / "fine_tuned.safetensors").exists():
-                self._meter.plan(-work)
+                self._meter.plan(0 if identity in self._handed_out else -work)
             else:
                 write_json(folder / "recipe.json", recipe)
                 spec = _spec(ground, lesson, options, start=start, folder=folder, device=self._device)
                 self._train(spec, lesson, work, distillation=distillation)
+        self._handed_out.add(identity)
         seconds = float((read_json(folder / "seconds.json") or {"seconds": 0.0})["seconds"])
         self.used_s += seconds
         return TunedCheckpoint(identity, folder / "fine_tuned.safetensors", seconds)

@@ -1,6 +1,7 @@
 """The results of a run, in one file that is rewritten after every row: what is finished is never lost."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 from bench.continual.evaluating import Cell
 from bench.continual.metrics import Scores, scores
 from bench.errors import BenchError
-from worker.files import write_json
 
 FORMAT = "condu-continual-1"
 
@@ -88,7 +88,12 @@ class Results:
 
     def save(self) -> None:
         """Put the document into the file, whole or not at all."""
-        write_json(self.path, self.document)
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with part.open("w", encoding="utf-8") as file:  # as readable as any file of its user
+            json.dump(self.document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.path)
 
     def _empty(self) -> dict[str, Any]:
         holes = [None] * self.num_tasks

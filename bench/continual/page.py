@@ -106,6 +106,8 @@ def _repeated(readings: Sequence[Reading]) -> list[str]:
     lines = []
     for order in sorted({reading.document["order"] for reading in readings}):
         runs = [each for each in readings if each.document["order"] == order and _is_done(each)]
+        if len(runs) < 2:
+            continue  # one run stands above
         shared = [method.name for method in runs[0].methods if all(_has(run, method.name) for run in runs)]
         rows = []
         for name in shared:

@@ -21,7 +21,7 @@ from tests.faults.worker_with_kill_points import ROOT, die_in
 POINTS = {
     "in the middle of a blob": ("store.blobs.files", "_FileWriter._append", 3, True),
     "between two blobs": ("store.blobs.files", "_FileWriter._publish", 4, True),
-    "after the last blob": ("store.bundles.importing", "_checked_base", 1, False),
+    "after the last blob": ("store.bundles.importing", "parse_base", 1, False),
     "before the transaction": ("api.bundle_import", "Arrival", 1, False),
     "after the base's row": ("api.bundle_import", "register_base", 1, True),
     "inside the transaction": ("api.bundle_import", "register_model", 1, True),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.continual.evaluating import Cell, Lesson, ask_service
 from bench.continual.findings import overlap, routing
+from bench.continual.fine_tunes import TunedCheckpoint
 from bench.continual.methods.contract import Method
 from bench.continual.stage import Stage
 from bench.suites import Tuning
@@ -28,7 +29,7 @@ class Condu(Method):
         super().__init__(stage, tuning)
         self.manifest: Manifest | None = None
         self._head: str | None = None
-        self._originals: dict[str, Tensor] = {}
+        self._fine_tunes: dict[str, TunedCheckpoint] = {}
         self._fidelity: list[dict[str, Any]] = []
 
     @classmethod
@@ -53,7 +54,7 @@ class Condu(Method):
             )
         self._head, self.manifest = self.published(outcome)
         self.learned.append(lesson)
-        self._originals[lesson.name] = self.stage.delta(fine_tune, self.tuning)
+        self._fine_tunes[lesson.name] = fine_tune
         self._fidelity.append(self._measured(outcome))
 
     def published(self, outcome: FoldOutcome) -> tuple[str, Manifest]:
@@ -92,6 +93,10 @@ class Condu(Method):
         self.stage.meter.done(lesson.num_test * (1 if is_named else routed))
         return cell
 
+    def _original(self, task: str) -> Tensor:
+        """The delta that ConDU gave up; read from the file, for a dozen of them may not fit into memory."""
+        return self.stage.delta(self._fine_tunes[task], self.tuning)
+
     @staticmethod
     def _is_named(stage: Stage, place: int, num_learned: int) -> bool:
         return place < num_learned and stage.plan.setting != "task-agnostic"
@@ -102,7 +107,7 @@ class Condu(Method):
         found = {}
         with self.stage.lease_base(self.tuning) as base:
             for task in manifest.tasks:
-                original = self._originals[task.name]
+                original = self._original(task.name)
                 served = self.stage.store.rebuild(base, manifest, task.name).flat - base.flat
                 size, served_size = original.double().norm(), served.double().norm()
                 product = float((original.double() @ served.cpu().double()) / (size * served_size))
@@ -165,7 +170,7 @@ class ConduTensorRescalers(ConduNoAggregation):
             raise ValueError("nothing has been learned")
         with self.stage.lease_base(self.tuning) as base:
             served = self.stage.store.rebuild(base, self.manifest, task).flat - base.flat
-            original = base.space.views(self._originals[task].to(served.device))
+            original = base.space.views(self._original(task).to(served.device))
             for name, view in base.space.views(served).items():
                 size = view.abs().sum(dtype=torch.float64)
                 if size > 0:

@@ -1,11 +1,9 @@
 """Fine-tuned checkpoints, made once by the worker's own training loop and shared by all methods and runs."""
 
-import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from bench.continual.distilling import Distillation
 from bench.continual.evaluating import Lesson
 from bench.continual.meter import BACKWARD, Meter
 from bench.errors import BenchError
+from bench.locks import alone
 from catalog.job_queue import JobFailedError
 from catalog.training_options import TrainingOptions
 from vlm.bases import BaseRef
@@ -97,7 +96,7 @@ class TunedCheckpoints:
         folder = self._folder / identity[:32]
         folder.mkdir(parents=True, exist_ok=True)
         work = options.iterations * options.batch_size * BACKWARD
-        with _alone(folder / "lock"):
+        with alone(folder / "lock"):
             if (folder / "fine_tuned.safetensors").exists():
                 self._meter.plan(0 if identity in self._handed_out else -work)
             else:
@@ -220,11 +219,3 @@ def _pixels_digest(lesson: Lesson) -> str | None:
         return None
     with lesson.images.cache.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """No other process is in here while the context lasts; the kernel lets go when a process dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -19,10 +19,11 @@ from bench.continual.methods.condu import Condu
 from bench.continual.plan import Plan
 from bench.continual.stage import Reference, Stage
 from bench.errors import BenchError
+from bench.locks import alone
 from bench.machine import describe_machine
 from bench.suites import Suite, SuiteTask
 from catalog.job_queue import JobFailedError
-from imagesets import ArchiveLimits
+from imagesets import ArchiveLimits, ImageRef
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.safefile import SafeFile, write_safetensors
@@ -182,8 +183,9 @@ def _lessons(plan: Plan, suite: Suite, ref: BaseRef, *, folders: Folders, meter:
     lessons = []
     for name in plan.tasks:
         meter.words = f"images of {name}"
-        task = suite.load(name, cache=folders.suites, on_progress=lambda *_: meter.done(0))
-        prepared = _prepared(plan, task, ref, folders=folders, meter=meter)
+        with alone(folders.suites / f"{suite.name}.lock"):  # another run may want the same images
+            task = suite.load(name, cache=folders.suites, on_progress=lambda *_: meter.done(0))
+            prepared = _prepared(plan, task, ref, folders=folders, meter=meter)
         lessons.append(Lesson.of(task, prepared, ref.preprocessing))
     return tuple(lessons)
 
@@ -192,7 +194,7 @@ def _prepared(plan: Plan, task: SuiteTask, ref: BaseRef, *, folders: Folders, me
     """The task's images, decoded once for this preprocessing."""
     shots = plan.num_shots
     seed = plan.seed if shots is not None else 0  # the split is the suite's own: only the shots are drawn
-    files = [[image.name, image.label] for image in (*task.images.train, *task.images.test)]
+    files = [_file(image) for image in (*task.images.train, *task.images.test)]
     about = json.dumps([ref.preprocessing.to_dict(), shots, seed, list(task.images.classes), files])
     folder = folders.prepared / f"{task.name}-{_short_digest(about)}"
     rules = ScreeningRules(
@@ -209,6 +211,12 @@ def _prepared(plan: Plan, task: SuiteTask, ref: BaseRef, *, folders: Folders, me
     except JobFailedError as error:
         raise BenchError(f"task {task.name!r}: {error.title}: {error.detail}", remedy=error.remedy) from error
     return prepared
+
+
+def _file(image: ImageRef) -> tuple[str, int, int, int]:
+    """What tells an image from another that stands, or once stood, under its name."""
+    found = image.path.stat()
+    return str(image.path), image.label, found.st_size, found.st_mtime_ns
 
 
 def _describe(results: Results, stage: Stage) -> None:

@@ -55,6 +55,7 @@ def _fetched(
 ) -> tuple[dict[str, dict[str, int]], dict[str, "BenchError"]]:
     """What each task holds, and what went wrong with the others: one that fails does not stop the rest."""
     from bench.errors import BenchError
+    from bench.locks import alone
     from bench.suites import find_suite
 
     try:
@@ -67,7 +68,8 @@ def _fetched(
         for number, task in enumerate(suite.tasks):
             on_progress = _part_of(show, number, len(suite.tasks))
             try:
-                tasks[task] = _counts(suite.fetch(task, cache=cache, on_progress=on_progress))
+                with alone(cache / f"{suite.name}.lock"):  # a run may be at it
+                    tasks[task] = _counts(suite.fetch(task, cache=cache, on_progress=on_progress))
             except BenchError as error:
                 failures[task] = error
     return tasks, failures

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from PIL import Image
 
 from bench.continual.methods import METHODS
 from bench.continual.page import END, START, update_page
@@ -139,6 +140,34 @@ def test_a_run_killed_twice_ends_as_one_that_was_left_alone(place):
         assert entry["matrix"] == second["methods"][name]["matrix"]
         assert entry["union"] == second["methods"][name]["union"]
         assert entry["bytes_by_step"] == second["methods"][name]["bytes_by_step"]
+
+
+def test_two_runs_that_begin_at_once_share_what_they_fetch_decode_and_train(place):
+    shared = place / "shared"
+    shared.mkdir()
+    asked = [
+        arguments(place / "suite", place / "base", shared / f"{name}.json", "--methods", "individual")
+        for name in ("one", "other")
+    ]
+
+    ended = [process.communicate() and process.returncode for process in [started(*each) for each in asked]]
+
+    assert ended == [0, 0]
+    one, other = (json.loads((shared / f"{name}.json").read_text()) for name in ("one", "other"))
+    assert one["methods"]["individual"]["matrix"] == other["methods"]["individual"]["matrix"]
+    assert len(list((shared / "cache" / "fine-tunes").iterdir())) == len(TASKS)
+
+
+def test_images_that_were_replaced_are_decoded_anew(place, tmp_path):
+    suite = write_suite(tmp_path / "suite")
+    run(*arguments(suite, place / "base", tmp_path / "first.json", "--methods", "zero-shot"))
+    for path in sorted((suite / "dots" / "test").rglob("*.png")):
+        Image.new("RGB", (32, 32), "white").save(path)
+
+    run(*arguments(suite, place / "base", tmp_path / "second.json", "--methods", "zero-shot"))
+
+    cells = json.loads((tmp_path / "second.json").read_text())["methods"]["zero-shot"]["matrix"][0]
+    assert cells[1] == pytest.approx(100 / 3)  # every picture gets one answer, and it is right for one class
 
 
 def test_a_finished_run_is_not_run_again(place, everything):

@@ -56,7 +56,7 @@ class Lesson:
         """Images held out."""
         return len(self.images.test)
 
-    def test_batches(self) -> Iterator[Batch]:
+    def held_out_batches(self) -> Iterator[Batch]:
         """The images held out."""
         return batched(self.pictures.examples(self.images.test))
 
@@ -85,7 +85,7 @@ def ask_model(expert: Expert, lessons: Sequence[Lesson], *, union: Sequence[str]
         )
         shared = torch.tensor([place[name] for name in lesson.classes])
         num_right, num_right_of_union = 0, 0
-        for images, numbers in lesson.test_batches():
+        for images, numbers in lesson.held_out_batches():
             features = image_features(expert.model, images)
             num_right += _num_right(logits(expert.model, features, own), numbers)
             num_right_of_union += _num_right(logits(expert.model, features, everything), shared[numbers])
@@ -108,7 +108,7 @@ def ask_service(
         replace(options, labels=tuple(union), templates=DEFAULT_TEMPLATES),
     ]
     num_right = [0, 0]
-    for images, numbers in lesson.test_batches():
+    for images, numbers in lesson.held_out_batches():
         truth = [lesson.classes[number] for number in numbers.tolist()]
         answers = predictor.classify_each(base, manifest, list(images), options=asked)
         for place, answered in enumerate(answers):

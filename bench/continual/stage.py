@@ -193,7 +193,7 @@ class Stage:
         """The base's features of each lesson's held-out images, which routing goes by."""
         with self.pool.lease(self.base, None, None) as base:
             return [
-                torch.cat([image_features(base.model, images).cpu() for images, _ in lesson.test_batches()])
+                torch.cat([image_features(base.model, shown).cpu() for shown, _ in lesson.held_out_batches()])
                 for lesson in self.lessons
             ]
 

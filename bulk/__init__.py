@@ -1,0 +1,1 @@
+"""Any number of images answered into a file, without a server."""

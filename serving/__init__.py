@@ -1,0 +1,1 @@
+"""Answers on demand: experts kept ready, requests of many callers batched on one device."""

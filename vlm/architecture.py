@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import open_clip
@@ -38,7 +39,7 @@ class Architecture:
     name: str | None
     config: dict[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of the config without preprocessing; equal weights under two digests give two functions."""
         buildable = {key: value for key, value in self.config.items() if key != "preprocess_cfg"}

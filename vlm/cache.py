@@ -1,6 +1,7 @@
 """A cache bounded in bytes whose entries are made once, lent out, and never dropped while lent."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
@@ -14,15 +15,31 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class CacheStats:
-    """What a cache holds now (`entries`, of which `leased`, in `size_bytes`) and did since it was made."""
+    """What a cache holds now (`entries`, of which `leased`, in bytes) and did since it was made."""
 
     entries: int
     leased: int
     size_bytes: int
+    leased_bytes: int
     max_bytes: int
     hits: int
     misses: int
     evictions: int
+
+
+@dataclass(frozen=True)
+class KeptValue(Generic[K, V]):
+    """One value of a cache, as it stood when it was looked at.
+
+    Attributes:
+        idle_s: Seconds since its last lease began or ended; 0 while it is leased.
+    """
+
+    name: K
+    value: V
+    size_bytes: int
+    leases: int
+    idle_s: float
 
 
 class _Entry(Generic[V]):
@@ -30,6 +47,11 @@ class _Entry(Generic[V]):
         self.made: Future[V] = Future()
         self.size_bytes = 0
         self.leases = 0
+        self.used_at = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        return 0.0 if self.leases else time.monotonic() - self.used_at
 
 
 class LeasedCache(Generic[K, V]):
@@ -66,6 +88,47 @@ class LeasedCache(Generic[K, V]):
         finally:
             self._give_back(entry)
 
+    @contextmanager
+    def lease_if_here(self, wanted: K) -> Iterator[V | None]:
+        """The value of `wanted`, kept while the context lasts; None where it is missing or still being made.
+
+        Counted as a hit where it is here, and not at all where it is not: whoever then makes it is.
+        """
+        with self._lock:
+            entry = self._entries.get(wanted)
+            if entry is not None and not entry.made.done():
+                entry = None
+            if entry is not None:
+                self._hits += 1
+                self._entries.move_to_end(wanted)
+                entry.leases += 1
+        if entry is None:
+            yield None
+            return
+        try:
+            yield entry.made.result()
+        finally:
+            self._give_back(entry)
+
+    def kept(self) -> list[KeptValue[K, V]]:
+        """Every value that is here, the least recently used first."""
+        with self._lock:
+            return [
+                KeptValue(name, entry.made.result(), entry.size_bytes, entry.leases, entry.idle_s)
+                for name, entry in self._entries.items()
+                if entry.made.done()
+            ]
+
+    def drop_idle(self, idle_s: float) -> int:
+        """Drop what nobody has leased for so many seconds; tell how many values that were."""
+        with self._lock:
+            idle = [
+                name for name, entry in self._entries.items() if not entry.leases and entry.idle_s >= idle_s
+            ]
+            for name in idle:
+                self._drop(name)
+        return len(idle)
+
     def make_room(self, size_bytes: int) -> list[V]:
         """What was dropped, of what nobody leases, until `size_bytes` more fit or nothing more could go."""
         with self._lock:
@@ -83,6 +146,7 @@ class LeasedCache(Generic[K, V]):
                 entries=len(self._entries),
                 leased=sum(entry.leases > 0 for entry in self._entries.values()),
                 size_bytes=self._size_bytes,
+                leased_bytes=sum(entry.size_bytes for entry in self._entries.values() if entry.leases > 0),
                 max_bytes=self._max_bytes,
                 hits=self._hits,
                 misses=self._misses,
@@ -121,6 +185,7 @@ class LeasedCache(Generic[K, V]):
     def _give_back(self, entry: _Entry[V]) -> None:
         with self._lock:
             entry.leases -= 1
+            entry.used_at = time.monotonic()
             self._evict_down_to(self._max_bytes)
 
     def _evict_down_to(self, size_bytes: int) -> list[V]:
@@ -128,8 +193,11 @@ class LeasedCache(Generic[K, V]):
         for key in [key for key, entry in self._entries.items() if entry.leases == 0]:
             if self._size_bytes <= size_bytes:
                 break
-            entry = self._entries.pop(key)
-            self._size_bytes -= entry.size_bytes
-            self._evictions += 1
-            dropped.append(entry.made.result())
+            dropped.append(self._drop(key))
         return dropped
+
+    def _drop(self, key: K) -> V:
+        entry = self._entries.pop(key)
+        self._size_bytes -= entry.size_bytes
+        self._evictions += 1
+        return entry.made.result()

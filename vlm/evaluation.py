@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from vlm.class_weights import class_weights
-from vlm.features import Batch, image_features, logits
+from vlm.class_weights import Classifier, class_weights
+from vlm.features import Batch, image_features
 from vlm.tokenizer import Tokenizer
 
 
@@ -34,9 +34,10 @@ def evaluate(
         ValueError: There are no pictures, so that no accuracy is defined.
     """
     weights = class_weights(model, tokenizer, labels=classes, templates=templates)
+    classifier = Classifier.of(model, weights)
     num_right = num_images = 0
     for images, numbers in batches:
-        answers = logits(model, image_features(model, images), weights).argmax(dim=1).cpu()
+        answers = classifier.logits(image_features(model, images)).argmax(dim=1).cpu()
         num_right += int((answers == numbers).sum())
         num_images += len(numbers)
         if on_progress is not None:

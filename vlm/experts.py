@@ -1,12 +1,14 @@
 """Experts on demand: rebuilt from the pristine base, kept while there is room, never changed while in use."""
 
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Literal, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from store.bases import Base
@@ -16,7 +18,8 @@ from store.experts import UnifiedDelta
 from store.manifest import Manifest
 from vlm.adapters import merge_adapter
 from vlm.bases import BaseRef
-from vlm.cache import CacheStats, LeasedCache
+from vlm.cache import CacheStats, KeptValue, LeasedCache
+from vlm.features import Precision, image_features
 from vlm.tokenizer import Tokenizer
 
 DEFAULT_MAX_BYTES = 2 * 2**30
@@ -43,16 +46,52 @@ class Expert:
     model: nn.Module
     tokenizer: Tokenizer
     architecture_digest: str
+    precision: Precision = "float32"
+
+    def image_features(self, pictures: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """Its image tower's features, computed in its precision."""
+        return image_features(self.model, pictures, precision=self.precision)
+
+
+@dataclass(frozen=True)
+class CachedExpert:
+    """Something that the pool keeps: an expert, a base, or a unified delta that experts are rebuilt from.
+
+    Attributes:
+        digest: Of its weights.
+        leases: Who uses it now.
+        idle_s: Seconds since it was last used.
+    """
+
+    kind: Literal["expert", "base", "unified delta"]
+    digest: str
+    size_bytes: int
+    leases: int
+    idle_s: float
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An entry of the cache: a base or an expert, each ready to answer, or a unified delta."""
+    """An entry of the cache: a base or an expert, each ready to answer, or a unified delta.
+
+    Attributes:
+        layout: Digest of the parameter space that `flat` is laid out by.
+        num_views: Tensors that share the memory of `flat` while nobody outside keeps one.
+    """
 
     flat: Tensor
     expert: Expert | None = None
     base: Base | None = None
     unified: UnifiedDelta | None = None
+    layout: str = ""
+    num_views: int = 0
+
+    @property
+    def is_let_go(self) -> bool:
+        """Whether nobody has kept the model, or any of its tensors, beyond a lease."""
+        assert self.expert is not None  # noqa: S101 - asked of experts alone
+        # The model is known to the Expert here and to getrefcount; whoever else knows it has kept it.
+        return sys.getrefcount(self.expert.model) <= 2 and _num_users(self.flat) <= self.num_views
 
 
 class ExpertPool:
@@ -66,6 +105,8 @@ class ExpertPool:
         store: Where bases and revisions are kept.
         device: Where models answer; "auto" is CUDA where there is one.
         max_bytes: Bound on weights in memory, bases included.
+        precision: Of image features; weights stay float32.
+        is_compiled: Whether image towers go through torch.compile, where that works here.
     """
 
     def __init__(
@@ -74,9 +115,16 @@ class ExpertPool:
         *,
         device: str | torch.device = "cpu",
         max_bytes: int = DEFAULT_MAX_BYTES,
+        precision: Precision = "float32",
+        is_compiled: bool = False,
     ) -> None:
         self.store = store
         self.device = resolve_device(device)
+        self._precision: Precision = precision
+        self._is_compiled = is_compiled
+        if is_compiled:
+            # Without a C++ compiler, or for a tower it cannot handle, the tower runs as it is.
+            torch._dynamo.config.suppress_errors = True  # noqa: SLF001
         self._max_bytes = max_bytes
         self._cache: LeasedCache[tuple[str, str], _Loaded] = LeasedCache(max_bytes=max_bytes)
         # One rebuild at a time: each uses every core, and each needs a buffer of a model's size.
@@ -90,21 +138,43 @@ class ExpertPool:
             NotFoundError: The revision has no such task, or a blob is gone.
             CorruptBlobError: Stored bytes are damaged.
         """
-        if task is None:
+        wanted = _name(base, manifest, task)
+        if task is None or manifest is None:
             with self._leased(base) as loaded:
                 yield cast("Expert", loaded.expert)
             return
-        if manifest is None:
-            raise NotFoundError(
-                f"task {task!r}: the model has learned no task yet; name none to ask the base"
-            )
-        if manifest.base != base.learned_on:
-            raise ValueError(
-                f"this revision was made on base {manifest.base}, not on {base.name!r} ({base.learned_on})"
-            )
-        key = (base.architecture.digest, manifest.expert_digest(task))
-        with self._cache.lease(key, lambda: self._rebuild(base, manifest, task)) as loaded:
+        with self._cache.lease(wanted, lambda: self._rebuild(base, manifest, task)) as loaded:
             yield replace(cast("Expert", loaded.expert), task=task)
+
+    @contextmanager
+    def lease_if_here(
+        self, base: BaseRef, manifest: Manifest | None, task: str | None
+    ) -> Iterator[Expert | None]:
+        """What `lease` gives if it is in memory, else None: nothing is read and nothing rebuilt."""
+        with self._cache.lease_if_here(_name(base, manifest, task)) as loaded:
+            yield None if loaded is None else replace(cast("Expert", loaded.expert), task=task)
+
+    def has_room(self, base: BaseRef) -> bool:
+        """Whether one more expert fits within the bound, once all that is not leased has gone.
+
+        The base and the unified delta that it is rebuilt from are counted as if they were leased.
+        """
+        stats, kept = self._cache.stats(), self._cache.kept()
+        flats = [entry for entry in kept if entry.name[0] == base.architecture.digest and _is_source(entry)]
+        sources = sum(entry.size_bytes for entry in flats if not entry.leases)
+        largest = max((entry.size_bytes for entry in flats), default=0)
+        return stats.leased_bytes + sources + largest <= stats.max_bytes
+
+    def drop_idle(self, idle_s: float) -> int:
+        """Drop what nobody has used for so many seconds; tell how many experts and bases that were."""
+        return self._cache.drop_idle(idle_s)
+
+    def entries(self) -> tuple[CachedExpert, ...]:
+        """What is in memory, the least recently used first."""
+        return tuple(
+            CachedExpert(_kind(entry.value), entry.name[1], entry.size_bytes, entry.leases, entry.idle_s)
+            for entry in self._cache.kept()
+        )
 
     @contextmanager
     def lease_base(self, base: BaseRef) -> Iterator[Base]:
@@ -174,11 +244,18 @@ class ExpertPool:
             torch.inference_mode(mode=False),
             self._lease_unified(ref, base, manifest) as unified,
         ):
-            spare = self._spare_buffer(base.flat)
-            rebuilt = self.store.rebuild(base, manifest, task, unified=unified, out=spare)
-            digest = manifest.expert_digest(task)
-            expert = self._expert(ref, base, flat=rebuilt.flat, buffers=rebuilt.buffers, digest=digest)
-        return _Loaded(rebuilt.flat, expert), _size_bytes(rebuilt.flat)
+            spare = self._spare(ref, base)
+            rebuilt = self.store.rebuild(
+                base, manifest, task, unified=unified, out=None if spare is None else spare.flat
+            )
+            return self._loaded(
+                ref,
+                base,
+                rebuilt.flat,
+                buffers=rebuilt.buffers,
+                digest=manifest.expert_digest(task),
+                spare=spare,
+            )
 
     def _rebuild_adapted(
         self, ref: BaseRef, base: Base, adapter: Base, *, manifest: Manifest, task: str
@@ -190,31 +267,65 @@ class ExpertPool:
             self._lease_unified(ref, adapter, manifest) as unified,
         ):
             factors = self.store.rebuild(adapter, manifest, task, unified=unified).flat
-            flat = merge_adapter(ref, base, adapter, flat=factors, out=self._spare_buffer(base.flat))
-            digest = manifest.expert_digest(task)
-            expert = self._expert(ref, base, flat=flat, buffers=base.buffers, digest=digest)
-        return _Loaded(flat, expert), _size_bytes(flat)
+            spare = self._spare(ref, base)
+            out = None if spare is None else spare.flat
+            flat = merge_adapter(ref, base, adapter, flat=factors, out=out)
+            return self._loaded(
+                ref, base, flat, buffers=base.buffers, digest=manifest.expert_digest(task), spare=spare
+            )
 
-    def _spare_buffer(self, like: Tensor) -> Tensor | None:
-        """The buffer of an expert that had to go, if nobody has kept any of its tensors beyond the lease.
+    def _spare(self, ref: BaseRef, base: Base) -> _Loaded | None:
+        """An expert that had to go and that nobody has kept, whose memory and model can serve the next one.
 
-        Rebuilding into memory that is already mapped takes a quarter of the time that fresh memory takes.
+        Rebuilding into memory that is already mapped takes a quarter of the time that fresh memory takes,
+        and wiring a model of some hundred tensors takes longer than filling them.
         """
-        dropped = self._cache.make_room(_size_bytes(like))
-        flats = [loaded.flat for loaded in dropped if loaded.base is None]
-        del dropped
-        for flat in flats:
-            if flat.shape == like.shape and flat.device == like.device and _is_the_only_view(flat):
-                return flat
+        for loaded in self._cache.make_room(_size_bytes(base.flat)):
+            expert = loaded.expert
+            is_alike = (
+                loaded.base is None
+                and expert is not None
+                and expert.architecture_digest == ref.architecture.digest
+                and loaded.layout == base.space.digest
+            )
+            del expert
+            if is_alike and loaded.is_let_go:
+                return loaded
         return None
+
+    def _loaded(
+        self,
+        ref: BaseRef,
+        base: Base,
+        flat: Tensor,
+        *,
+        buffers: Mapping[str, Tensor],
+        digest: str,
+        spare: _Loaded | None,
+    ) -> tuple[_Loaded, int]:
+        """The entry of an expert whose weights are in `flat`: the memory of the spare, where there is one."""
+        if spare is None or spare.expert is None:
+            expert = self._expert(ref, base, flat=flat, buffers=buffers, digest=digest)
+            made = _Loaded(flat, expert, layout=base.space.digest)
+            return replace(made, num_views=_num_users(flat)), _size_bytes(flat)
+        for name, tensor in self._buffers(base, buffers).items():
+            owner, _, leaf = name.rpartition(".")
+            setattr(spare.expert.model.get_submodule(owner), leaf, tensor)
+        return replace(spare, expert=replace(spare.expert, digest=digest)), _size_bytes(flat)
+
+    def _buffers(self, base: Base, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        whole = {name: tensor.to(self.device, torch.float32) for name, tensor in buffers.items()}
+        return {**whole, **{name: tensor.to(self.device) for name, tensor in base.fixed.items()}}
 
     def _expert(
         self, ref: BaseRef, base: Base, *, flat: Tensor, buffers: Mapping[str, Tensor], digest: str
     ) -> Expert:
-        whole = {name: tensor.to(self.device, torch.float32) for name, tensor in buffers.items()}
-        fixed = {name: tensor.to(self.device) for name, tensor in base.fixed.items()}
-        model = ref.architecture.build({**base.space.views(flat), **whole, **fixed}).to(self.device)
-        return Expert(None, digest, model, ref.architecture.tokenizer(), ref.architecture.digest)
+        tensors = {**base.space.views(flat), **self._buffers(base, buffers)}
+        model = ref.architecture.build(tensors).to(self.device)
+        if self._is_compiled:
+            model.get_submodule("visual").compile(dynamic=True)
+        tokenizer = ref.architecture.tokenizer()
+        return Expert(None, digest, model, tokenizer, ref.architecture.digest, self._precision)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -224,10 +335,33 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-def _is_the_only_view(tensor: Tensor) -> bool:
-    """Whether no other tensor or array shares the memory; the tensor and the storage asked here are two."""
-    num_users: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)  # noqa: SLF001
-    return num_users <= 2
+def _name(base: BaseRef, manifest: Manifest | None, task: str | None) -> tuple[str, str]:
+    """What an expert, or the base, is kept under: digests of its architecture and its weights."""
+    if task is None:
+        return base.architecture.digest, base.digest
+    if manifest is None:
+        raise NotFoundError(f"task {task!r}: the model has learned no task yet; name none to ask the base")
+    if manifest.base != base.learned_on:
+        raise ValueError(
+            f"this revision was made on base {manifest.base}, not on {base.name!r} ({base.learned_on})"
+        )
+    return base.architecture.digest, manifest.expert_digest(task)
+
+
+def _kind(loaded: _Loaded) -> Literal["expert", "base", "unified delta"]:
+    if loaded.unified is not None:
+        return "unified delta"
+    return "expert" if loaded.base is None else "base"
+
+
+def _is_source(entry: KeptValue[tuple[str, str], _Loaded]) -> bool:
+    return _kind(entry.value) != "expert"
+
+
+def _num_users(tensor: Tensor) -> int:
+    """How many tensors and arrays share the memory; the storage that is asked here is one."""
+    count: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)  # noqa: SLF001
+    return count
 
 
 def _size_bytes(tensor: Tensor) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from vlm.prediction import ExpertShare
+from vlm.answers import ExpertShare
 
 BASE_COLUMN = "base"
 """What the base's column is called where columns have names; its key among the tasks is None."""

@@ -9,9 +9,9 @@ from torch import Tensor
 from bench.suites import SuiteTask
 from store.manifest import Manifest
 from vlm.bases import BaseRef
-from vlm.class_weights import class_weights
+from vlm.class_weights import Classifier, class_weights
 from vlm.experts import Expert
-from vlm.features import Batch, batched, image_features, logits
+from vlm.features import Batch, batched, image_features
 from vlm.prediction import Predictor
 from vlm.prediction_options import PredictionOptions
 from vlm.preprocessing import Preprocessing
@@ -76,19 +76,17 @@ def ask_model(expert: Expert, lessons: Sequence[Lesson], *, union: Sequence[str]
 
     The union is asked under `DEFAULT_TEMPLATES`: templates of the image's own task would give it away.
     """
-    everything = class_weights(expert.model, expert.tokenizer, labels=union, templates=DEFAULT_TEMPLATES)
+    everything = _classifier(expert, union, DEFAULT_TEMPLATES)
     place = {label: number for number, label in enumerate(union)}
     cells = []
     for lesson in lessons:
-        own = class_weights(
-            expert.model, expert.tokenizer, labels=lesson.classes, templates=lesson.task.templates
-        )
+        own = _classifier(expert, lesson.classes, lesson.task.templates)
         shared = torch.tensor([place[name] for name in lesson.classes])
         num_right, num_right_of_union = 0, 0
         for images, numbers in lesson.held_out_batches():
             features = image_features(expert.model, images)
-            num_right += _num_right(logits(expert.model, features, own), numbers)
-            num_right_of_union += _num_right(logits(expert.model, features, everything), shared[numbers])
+            num_right += _num_right(own.logits(features), numbers)
+            num_right_of_union += _num_right(everything.logits(features), shared[numbers])
         cells.append(Cell(100.0 * num_right / lesson.num_test, 100.0 * num_right_of_union / lesson.num_test))
     return cells
 
@@ -117,6 +115,11 @@ def ask_service(
             )
     own, all_labels = (100.0 * right / lesson.num_test for right in num_right)
     return Cell(own, all_labels)
+
+
+def _classifier(expert: Expert, labels: Sequence[str], templates: Sequence[str]) -> Classifier:
+    weights = class_weights(expert.model, expert.tokenizer, labels=labels, templates=templates)
+    return Classifier.of(expert.model, weights)
 
 
 def _num_right(votes: Tensor, numbers: Tensor) -> int:

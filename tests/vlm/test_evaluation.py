@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from vlm.class_weights import class_weights
+from vlm.class_weights import Classifier, class_weights
 from vlm.evaluation import evaluate
-from vlm.features import image_features, logits
+from vlm.features import image_features
 
 CLASSES, TEMPLATES = ("cat", "dog", "otter"), ("a photo of a {}.",)
 
@@ -17,7 +17,7 @@ def test_accuracy_is_the_share_of_right_answers_in_percent(learned, theta0):
     tokenizer = learned.architecture.tokenizer()
     images = learned.pictures(8)
     weights = class_weights(theta0, tokenizer, labels=CLASSES, templates=TEMPLATES)
-    answers = logits(theta0, image_features(theta0, images), weights).argmax(dim=1)
+    answers = Classifier.of(theta0, weights).logits(image_features(theta0, images)).argmax(dim=1)
     truth = answers.clone()
     truth[:2] = (truth[:2] + 1) % 3
     seen = []

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from store.blobs import FileBlobs, MemoryBlobs
 from store.checkpoints import CheckpointStore
@@ -147,6 +148,81 @@ def test_memory_of_an_expert_that_went_is_used_for_the_next(learned):
             places.add(expert.model.get_parameter("token_embedding.weight").data_ptr())
         del expert
     assert len(places) == 1
+
+
+def with_own_statistics(tensors):
+    shift = float(tensors["token_embedding.weight"].abs().mean())
+    return {name: tensor + shift if "running_" in name else tensor for name, tensor in tensors.items()}
+
+
+def test_the_model_of_an_expert_that_went_is_wired_to_the_next(tmp_path):
+    learned = learn(tmp_path, TINY_BATCHNORM_CONFIG, TASKS, alter=with_own_statistics)
+    pool = learned.pool(models=2)
+    models = set()
+    for turn in range(6):
+        task = ("pets", "flowers")[turn % 2]
+        with pool.lease(learned.base, learned.manifest, task) as expert:
+            models.add(id(expert.model))
+            assert same(state(expert.model), exported(learned, task))
+        del expert
+    assert len(models) == 1
+
+
+def test_what_is_in_memory_is_leased_without_being_made(learned):
+    pool = learned.pool()
+    with pool.lease_if_here(learned.base, learned.manifest, "pets") as missing:
+        assert missing is None
+    with (
+        pool.lease(learned.base, learned.manifest, "pets") as made,
+        pool.lease_if_here(learned.base, learned.manifest, "pets") as found,
+    ):
+        assert found.model is made.model
+        assert (found.task, found.digest) == ("pets", made.digest)
+    assert pool.stats().misses == 3  # the base, the unified delta and the expert
+
+
+def test_the_pool_tells_what_it_holds_and_drops_what_is_idle(learned):
+    pool = learned.pool()
+    with pool.lease(learned.base, learned.manifest, "pets") as expert:
+        kinds = {entry.kind: entry for entry in pool.entries()}
+        assert set(kinds) == {"base", "unified delta", "expert"}
+        assert (kinds["expert"].digest, kinds["expert"].leases) == (expert.digest, 1)
+        assert kinds["expert"].idle_s == 0.0
+        assert pool.drop_idle(3600.0) == 0
+        assert pool.drop_idle(0.0) == 2
+        assert [entry.kind for entry in pool.entries()] == ["expert"]
+    assert pool.drop_idle(0.0) == 1
+
+
+def test_there_is_room_until_what_is_leased_fills_the_bound(learned):
+    pool = learned.pool(models=4)
+    assert pool.has_room(learned.base)
+    with pool.lease(learned.base, learned.manifest, "pets"):
+        assert pool.has_room(learned.base)
+        with pool.lease(learned.base, learned.manifest, "flowers"):
+            assert not pool.has_room(learned.base)
+        assert pool.has_room(learned.base)
+
+
+def test_a_tower_in_half_precision_gives_nearly_the_same_features(learned):
+    pictures = learned.pictures(3)
+    whole = ExpertPool(learned.store)
+    half = ExpertPool(learned.store, precision="bfloat16")
+    with whole.lease(learned.base, None, None) as exact, half.lease(learned.base, None, None) as rounded:
+        expected, found = exact.image_features(pictures), rounded.image_features(pictures)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    assert bool(((found * expected).sum(dim=1) > 0.999).all())
+
+
+def test_a_tower_that_cannot_be_compiled_here_runs_as_it_is(learned, monkeypatch):
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/no/such/compiler",))
+    pictures = learned.pictures(3)
+    with ExpertPool(learned.store).lease(learned.base, None, None) as plain:
+        expected = plain.image_features(pictures)
+    with ExpertPool(learned.store, is_compiled=True).lease(learned.base, None, None) as uncompiled:
+        assert torch.equal(uncompiled.image_features(pictures), expected)
 
 
 @pytest.mark.parametrize("kept_of", [lambda model: model, lambda model: model.state_dict()["visual.proj"]])

@@ -4,8 +4,8 @@ import torch
 
 from tests.tiny_clip import TINY_CONFIG, tiny_tensors
 from vlm.architecture import resolve_architecture
-from vlm.class_weights import class_weights
-from vlm.features import batched, image_features, logits, mean_text_features, text_features
+from vlm.class_weights import Classifier, class_weights
+from vlm.features import batched, image_features, mean_text_features, text_features
 from vlm.prompts import fill
 
 LABELS, TEMPLATES = ("cat", "dog", "sea otter"), ("a photo of a {}.", "a drawing of a {}.")
@@ -79,8 +79,8 @@ def test_logits_are_the_scaled_cosine_plus_the_bias_where_there_is_one(learned):
         with torch.inference_mode():
             theirs, _ = model.get_logits(images, tokens)
             words = model.encode_text(tokens, normalize=True)
-        assert torch.equal(logits(model, image_features(model, images), words), theirs)
-        found = logits(model, image_features(model, images), text_features(model, tokens))
+        assert torch.equal(Classifier.of(model, words).logits(image_features(model, images)), theirs)
+        found = Classifier.of(model, text_features(model, tokens)).logits(image_features(model, images))
         torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-4)
 
 

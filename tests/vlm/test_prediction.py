@@ -9,7 +9,7 @@ from store.blobs import FileBlobs
 from store.errors import CorruptBlobError, NotFoundError
 from tests.tiny_clip import TINY_CONFIG
 from tests.vlm.conftest import TASKS, TEMPLATES, learn
-from vlm.class_weights import class_weights
+from vlm.class_weights import Classifier, class_weights
 from vlm.errors import (
     ImageRejectedError,
     InvalidLabelsError,
@@ -18,7 +18,7 @@ from vlm.errors import (
     InvalidTemplatesError,
     NoLabelsError,
 )
-from vlm.features import image_features, logits
+from vlm.features import image_features
 from vlm.prediction import Predictor
 from vlm.prediction_options import PredictionOptions
 from vlm.prompts import DEFAULT_TEMPLATES
@@ -49,7 +49,7 @@ def own_logits(learned, task, images, labels, templates):
         tensors = base.space.views(learned.store.rebuild(base, learned.manifest, task).flat)
     model = learned.architecture.build(tensors)
     weights = class_weights(model, learned.architecture.tokenizer(), labels=labels, templates=templates)
-    return logits(model, image_features(model, images), weights)
+    return Classifier.of(model, weights).logits(image_features(model, images))
 
 
 def scores_of(learned, images):

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from vlm.prediction import ExpertShare, Predictor
+from vlm.answers import ExpertShare
+from vlm.prediction import Predictor
 from vlm.prediction_options import PredictionOptions
 from vlm.routing_summary import RoutedPictures, RouteShare, RoutingSummary, confusion
 

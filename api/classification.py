@@ -20,7 +20,7 @@ from api.pinning import PinnedRevision, pin_revision
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields, ImageAnswer, ImageError
 from catalog import Settings
 from vlm.errors import ImageRejectedError
-from vlm.prediction import ImageResult
+from vlm.answers import ImageResult
 from vlm.prediction_options import PredictionOptions
 from vlm.preprocessing import Preprocessing
 

@@ -3,13 +3,14 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 
 from api.dependencies import Services
@@ -40,6 +41,7 @@ from api.routes import (
 from api.uploads import UploadRoom
 from catalog import Catalog, Settings, upgrade
 from catalog.dbos_queue import DbosQueue
+from serving.engine import Engine, EngineLimits
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
@@ -48,6 +50,8 @@ from vlm.prediction import Predictor
 
 JSON_LIMIT_BYTES = 2**20
 """Bound of every body that no route takes as an upload: names, options, at most some hundred templates."""
+CLOSE_TIMEOUT_S = 20.0
+"""How long a stopping service goes on computing what it accepted."""
 KEEP_FREE_BYTES = 256 * 2**20
 """Room that uploads leave on the disk, so that the catalog can still commit and jobs can still write."""
 
@@ -128,8 +132,24 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
     queue = DbosQueue(settings)
     stack.callback(queue.close)
     store = CheckpointStore(FileBlobs(settings.blobs_dir))
-    pool = ExpertPool(store, device=settings.device, max_bytes=settings.expert_cache_bytes)
+    pool = ExpertPool(
+        store,
+        device=settings.device,
+        max_bytes=settings.expert_cache_bytes,
+        precision=settings.precision,
+        is_compiled=settings.compile,
+    )
     stack.callback(pool.clear)
+    predictor = Predictor(
+        pool, class_weight_cache_bytes=settings.class_weight_cache_bytes, max_labels=settings.max_labels
+    )
+    limits = EngineLimits(
+        settings.max_batch, settings.max_wait_s, settings.max_queue, settings.hang_timeout_s
+    )
+    engine = Engine(predictor, limits=limits)
+    stack.callback(engine.close, CLOSE_TIMEOUT_S)
+    decoding = ThreadPoolExecutor(settings.decode_threads or os.cpu_count(), "condu-decode")
+    stack.callback(decoding.shutdown, cancel_futures=True)
     folder = settings.scratch_dir / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
     return Services(
@@ -138,12 +158,10 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
         store=store,
         overlaps=MaskOverlaps(store.blobs),
         pool=pool,
-        predictor=Predictor(
-            pool, class_weight_cache_bytes=settings.class_weight_cache_bytes, max_labels=settings.max_labels
-        ),
+        predictor=predictor,
         queue=queue,
         uploads=UploadRoom(folder, settings.upload_limit_bytes, KEEP_FREE_BYTES),
-        decoding=CapacityLimiter(os.cpu_count() or 1),
-        device=CapacityLimiter(1),
+        decoding=decoding,
+        engine=engine,
         stopping=stopping,
     )

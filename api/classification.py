@@ -1,16 +1,22 @@
 """Reads a classify request, in either of its two forms, and answers it from one pinned revision."""
 
+import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio import to_thread
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from torch import Tensor
 
 from api.dependencies import Services
@@ -19,8 +25,9 @@ from api.middleware import allow_body
 from api.pinning import PinnedRevision, pin_revision
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields, ImageAnswer, ImageError
 from catalog import Settings
-from vlm.errors import ImageRejectedError
+from serving.errors import DeadlineExceededError
 from vlm.answers import ImageResult
+from vlm.errors import ImageRejectedError
 from vlm.prediction_options import PredictionOptions
 from vlm.preprocessing import Preprocessing
 
@@ -32,34 +39,46 @@ LISTS = ("labels", "templates")
 
 Image = Tensor | ImageRejectedError
 Fields = TypeVar("Fields", bound=BaseModel)
+Read = tuple[ClassifyFields, Sequence[bytes | ImageRejectedError]]
+"""How to answer, and the images as they came."""
 
 
 async def classify(request: Request, services: Services, model: str) -> ClassifyAnswer:
-    """The answer to the request, all of it from one revision."""
-    fields, contents = await _read(request, services.settings)
-    options = PredictionOptions(**fields.model_dump(exclude={"revision", "images"}))
-    pinned = await to_thread.run_sync(pin_revision, services, model, fields.revision)
-    if options.task is not None:
-        pinned.require_task(options.task)
-    base = pinned.ref
-    images = await to_thread.run_sync(
-        lambda: [_prepare(content, base.preprocessing, services.settings) for content in contents],
-        limiter=services.decoding,
-    )
-    results = await to_thread.run_sync(
-        lambda: services.predictor.classify(base, pinned.manifest, images, options=options),
-        limiter=services.device,
-    )
-    return _answer(pinned, results)
+    """The answer to the request, all of it from one revision.
+
+    Raises:
+        DeadlineExceededError: It did not come in time.
+        ClientDisconnect: Nobody waits for it any more; what was not computed yet is not.
+    """
+    arrived_at = time.monotonic()
+    async with _received(request, services.settings) as read:
+        asked = await to_thread.run_sync(_submit, services, model, read, arrived_at)
+    results = await _answered(request, asked)
+    return _answer(asked.pinned, results)
 
 
-async def _read(
-    request: Request, settings: Settings
-) -> tuple[ClassifyFields, Sequence[bytes | ImageRejectedError]]:
+@dataclass(frozen=True)
+class _Asked:
+    """A request on its way.
+
+    Attributes:
+        answered: The results to come, per label set and image.
+        deadline: In seconds of time.monotonic().
+    """
+
+    pinned: PinnedRevision
+    answered: Future[list[list[ImageResult]]]
+    deadline: float
+
+
+@asynccontextmanager
+async def _received(request: Request, settings: Settings) -> AsyncIterator[Callable[[], Read]]:
+    """The whole body, kept while the context lasts; to take it apart is no work for the event loop."""
     allow_body(request, LARGEST_IMAGES * settings.image_limit_bytes)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json":
-        return await to_thread.run_sync(_read_json, await request.body(), settings)
+        yield partial(_read_json, await request.body(), settings)
+        return
     if media_type != "multipart/form-data":
         raise UnsupportedBodyError(
             "classify takes multipart/form-data or application/json, "
@@ -67,10 +86,52 @@ async def _read(
         )
     max_fields = settings.max_labels + SPARE_FIELDS
     async with request.form(max_files=settings.max_images + SPARE_FIELDS, max_fields=max_fields) as form:
-        return await to_thread.run_sync(_read_form, form, settings)
+        yield partial(_read_form, form, settings)
 
 
-def _read_json(body: bytes, settings: Settings) -> tuple[ClassifyFields, list[bytes | ImageRejectedError]]:
+def _submit(services: Services, model: str, read: Callable[[], Read], arrived_at: float) -> _Asked:
+    """Everything between the body and the device, in one thread: many threads hand over at a price."""
+    settings = services.settings
+    fields, contents = read()
+    options = PredictionOptions(**fields.model_dump(exclude={"revision", "images", "timeout_s"}))
+    pinned = pin_revision(services, model, fields.revision)
+    if options.task is not None:
+        pinned.require_task(options.task)
+    base = pinned.ref
+    with services.engine.expecting(len(contents)):
+        prepare = partial(_prepare, preprocessing=base.preprocessing, settings=settings)
+        images = list(services.decoding.map(prepare, contents))
+        deadline = arrived_at + min(fields.timeout_s or settings.answer_timeout_s, settings.answer_timeout_s)
+        answered = services.engine.submit(base, pinned.manifest, images, options=[options], deadline=deadline)
+    return _Asked(pinned, answered, deadline)
+
+
+async def _answered(request: Request, asked: _Asked) -> list[ImageResult]:
+    waiting = asyncio.wrap_future(asked.answered)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        either: set[asyncio.Future[Any]] = {waiting, gone}
+        await asyncio.wait(
+            either,
+            timeout=max(0.0, asked.deadline - time.monotonic()),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if waiting.done():
+            return waiting.result()[0]
+        if gone.done():
+            raise ClientDisconnect
+        raise DeadlineExceededError("the answer did not come in time; ask again, or allow more time")
+    finally:
+        waiting.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _read_json(body: bytes, settings: Settings) -> Read:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
@@ -80,7 +141,7 @@ def _read_json(body: bytes, settings: Settings) -> tuple[ClassifyFields, list[by
     return fields, [_decoded(text) for text in fields.images]
 
 
-def _read_form(form: FormData, settings: Settings) -> tuple[ClassifyFields, list[bytes | ImageRejectedError]]:
+def _read_form(form: FormData, settings: Settings) -> Read:
     images = form.getlist("images")
     _check_count(len(images), settings)
     values: dict[str, Any] = {name: form.getlist(name) for name in LISTS if name in form}

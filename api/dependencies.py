@@ -1,15 +1,16 @@
 """What a route may ask for: the parts of the service that the composition root has put together."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from anyio import CapacityLimiter
 from fastapi import Depends, Path, Query, Request
 
 from api.uploads import UploadRoom
 from catalog import Catalog, Settings
 from catalog.job_queue import JobQueue
+from serving.engine import Engine
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
 from vlm.experts import ExpertPool
@@ -22,8 +23,8 @@ class Services:
 
     Attributes:
         uploads: Where raw bodies are received.
-        decoding: How many threads may decode images at once.
-        device: The one thread that may use the device: many at once would only slow each other down.
+        decoding: Where images are decoded.
+        engine: What owns the device and answers.
         stopping: Set when the server is about to stop, so that endless answers end.
     """
 
@@ -35,8 +36,8 @@ class Services:
     predictor: Predictor
     queue: JobQueue
     uploads: UploadRoom
-    decoding: CapacityLimiter
-    device: CapacityLimiter
+    decoding: ThreadPoolExecutor
+    engine: Engine
     stopping: asyncio.Event
 
 

@@ -27,6 +27,7 @@ from starlette.requests import ClientDisconnect
 
 import catalog.errors
 import imagesets.errors
+import serving.errors
 import store.errors
 import vlm.errors
 
@@ -344,6 +345,25 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
         # the frameworks
         RequestValidationError: ProblemKind(
             "invalid-request", 422, "The request is not valid", "correct the fields that `errors` names"
+        ),
+        serving.errors.OverloadedError: ProblemKind(
+            "overloaded", 503, "Too much waits already", "ask again after the seconds in Retry-After"
+        ),
+        serving.errors.DeadlineExceededError: ProblemKind(
+            "deadline-exceeded", 504, "The answer did not come in time", "ask again, or allow more time"
+        ),
+        serving.errors.DeviceStuckError: ProblemKind(
+            "device-stuck",
+            503,
+            "The device hung",
+            "ask again; if it happens again, restart the service",
+            retry_after_s=1,
+        ),
+        serving.errors.DeviceMemoryError: ProblemKind(
+            "device-memory",
+            503,
+            "The device has too little memory",
+            "lower CONDU_EXPERT_CACHE_BYTES, or use a device with more memory",
         ),
         ClientDisconnect: ProblemKind("client-gone", 400, "The client went away", "send the request again"),
         Exception: ProblemKind(

@@ -1,10 +1,10 @@
 """The settings of one installation, read from the environment (`CONDU_...`) by api, worker and cli alike."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 2**20
 GIBIBYTE = 2**30
@@ -12,6 +12,14 @@ GIBIBYTE = 2**30
 Bytes = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _split(given: Any) -> Any:
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Comma separated in the environment."""
 
 
 class Settings(BaseSettings):
@@ -40,6 +48,34 @@ class Settings(BaseSettings):
     )
     class_weight_cache_bytes: Bytes = Field(
         256 * MEBIBYTE, description="Bytes of class weights kept in memory."
+    )
+
+    preload: Names = Field(
+        (), description="`model` or `model/task`, comma separated: brought into memory when the api starts."
+    )
+    pin: Names = Field(
+        (), description="`model` or `model/task`, comma separated: kept in memory, through new revisions."
+    )
+    expert_idle_s: Seconds | None = Field(
+        None, description="Experts that nobody used for this long leave the memory; without it, none does."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="What image towers of experts compute in; bfloat16 answers nearly the same."
+    )
+    compile: bool = Field(default=False, description="Whether image towers go through torch.compile.")
+    max_batch: Count = Field(32, description="Most images that the device computes at once.")
+    max_wait_s: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.002, description="How long a batch that is not full waits for images that are being read."
+    )
+    max_queue: Count = Field(
+        2048, description="Most images that may wait for the device; more are refused with 503."
+    )
+    answer_timeout_s: Seconds = Field(60.0, description="A classify request that takes longer ends with 504.")
+    hang_timeout_s: Seconds = Field(
+        120.0, description="A device that is silent for this long is given up and started anew."
+    )
+    decode_threads: Count | None = Field(
+        None, description="Threads that decode images; without it, one a processor."
     )
 
     lease_s: Seconds = Field(30.0, description="A worker that was silent for this long is taken for dead.")

@@ -10,6 +10,7 @@ from api.documentation import problems
 from api.errors import UnknownTaskError, UnsupportedBodyError, UploadTooLargeError
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields
 from catalog.errors import NoSuchRowError
+from serving.errors import DeadlineExceededError, DeviceMemoryError, DeviceStuckError, OverloadedError
 from store.errors import CorruptBlobError
 from vlm.errors import InvalidLabelsError, InvalidOptionsError, InvalidTemplatesError, NoLabelsError
 
@@ -56,6 +57,10 @@ REQUEST_BODY = {
         UploadTooLargeError,
         UnsupportedBodyError,
         CorruptBlobError,
+        OverloadedError,
+        DeadlineExceededError,
+        DeviceStuckError,
+        DeviceMemoryError,
     ),
     openapi_extra={"requestBody": REQUEST_BODY},
 )

@@ -34,6 +34,12 @@ class ClassifyFields(RequestBody):
     space: Literal["logits", "probabilities"] = Field(
         "logits", description="What is averaged over the experts."
     )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after which the answer is of no use; the service's own limit holds as well.",
+    )
     revision: int | None = Field(
         None, ge=1, description="An older revision to answer from; without it, the head."
     )

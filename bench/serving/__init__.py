@@ -1,0 +1,1 @@
+"""The service measured: against its peers, and every answer against the offline one."""

@@ -8,9 +8,10 @@ for any more, and starts the device thread anew when it hangs.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import structlog
 import torch
@@ -18,7 +19,13 @@ from torch import Tensor
 
 from serving.backlog import BEAT_S, Backlog
 from serving.device import run_images, run_prompts
-from serving.errors import DeviceStuckError, OverloadedError
+from serving.errors import (
+    DeadlineExceededError,
+    DeviceMemoryError,
+    DeviceStuckError,
+    OverloadedError,
+    ServingError,
+)
 from serving.metrics import ServingMetrics
 from serving.schedule import Group, Schedule
 from serving.status import EngineStatus
@@ -35,6 +42,16 @@ log = structlog.stdlib.get_logger("condu.serving")
 
 TICK_S = 0.25
 """How often the watchdog looks."""
+
+DROPPED: Mapping[type[ServingError], str] = MappingProxyType(
+    {
+        OverloadedError: "overloaded",
+        DeadlineExceededError: "deadline",
+        DeviceStuckError: "stuck",
+        DeviceMemoryError: "memory",
+    }
+)
+"""Under which word the metrics count requests that got no answer."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Engine:
         limits: EngineLimits | None = None,
         metrics: ServingMetrics | None = None,
     ) -> None:
-        self._predictor = predictor
+        self.predictor = predictor
         self._limits = limits or EngineLimits()
         self._metrics = metrics or ServingMetrics()
         schedule = Schedule(max_batch=self._limits.max_batch, max_wait_s=self._limits.max_wait_s)
@@ -110,12 +127,13 @@ class Engine:
             VlmError: As `classify_each`.
             StoreError: The same.
         """
-        request = Request(self._predictor.ask(base, manifest, images, options=options), deadline)
+        request = Request(self.predictor.ask(base, manifest, images, options=options), deadline)
         try:
             self._backlog.enter(request)
         except OverloadedError:
             self._metrics.dropped("overloaded")
             raise
+        request.answered.add_done_callback(self._count_dropped)
         try:
             with torch.inference_mode():
                 self._backlog.place(request, request.begin())
@@ -161,6 +179,14 @@ class Engine:
             request.fail(OverloadedError("the service stopped before it came to this", retry_after_s=5))
         for thread in self._threads:
             thread.join(timeout=4 * BEAT_S)
+
+    def _count_dropped(self, answered: Answered) -> None:
+        if answered.cancelled():
+            self._metrics.dropped("cancelled")
+            return
+        for kind, reason in DROPPED.items():
+            if isinstance(answered.exception(), kind):
+                self._metrics.dropped(reason)
 
     # -- the device thread
 
@@ -226,7 +252,7 @@ class Engine:
         made = batch.job.made
         if made is None:
             return []
-        self._predictor.class_weights.get(batch.job.name, lambda: made)
+        self.predictor.class_weights.get(batch.job.name, lambda: made)
         return [(request, place, made) for request, place in self._backlog.end_text(batch.job, group)]
 
     def _tell(self, batch: Batch, began_at: float, seconds: float) -> None:
@@ -248,12 +274,12 @@ class Engine:
     def _load(self, wanted: Group | Participant) -> None:
         is_prefetch = isinstance(wanted, Participant)
         who = wanted if isinstance(wanted, Participant) else wanted.who
-        if is_prefetch and not self._predictor.pool.has_room(who.base):
+        if is_prefetch and not self.predictor.pool.has_room(who.base):
             return
         expert, lease, began_at = None, ExitStack(), time.monotonic()
         error: Exception | None = None
         try:
-            expert = lease.enter_context(self._predictor.pool.lease(who.base, who.manifest, who.task))
+            expert = lease.enter_context(self.predictor.pool.lease(who.base, who.manifest, who.task))
             self._metrics.loaded(time.monotonic() - began_at)
         except Exception as failure:  # whatever it is, those who wait for this expert must hear of it
             error = failure
@@ -282,7 +308,6 @@ class Engine:
             log.error("the device thread hangs; starting another one", images=len(batch.requests))
             stuck.held = self._backlog.abandon(batch, group)
             for request in batch.requests:
-                self._metrics.dropped("stuck")
                 request.fail(
                     DeviceStuckError(
                         f"the device did not answer for {self._limits.hang_timeout_s:g} s and was given up: "

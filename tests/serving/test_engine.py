@@ -1,0 +1,410 @@
+import threading
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from serving.errors import DeadlineExceededError, DeviceMemoryError, DeviceStuckError, OverloadedError
+from store.blobs import FileBlobs
+from store.errors import CorruptBlobError, NotFoundError
+from tests.serving.conftest import Heard
+from tests.tiny_clip import TINY_CONFIG
+from tests.vlm.conftest import TASKS, learn
+from vlm.errors import ImageRejectedError
+from vlm.prediction import Predictor
+from vlm.prediction_options import PredictionOptions
+
+WAIT_S = 60
+KINDS = [
+    PredictionOptions(),
+    PredictionOptions(k=1, include_base=False),
+    PredictionOptions(k=2, weighting="softmax", space="probabilities"),
+    PredictionOptions(k=0, labels=("cat", "sea otter")),
+    PredictionOptions(task="pets"),
+    PredictionOptions(task="flowers", label_set="union", top_k=8),
+    PredictionOptions(task="digits", labels=("a", "b"), templates=("{}",)),
+]
+
+
+def submit(engine, learned, images, *options, manifest="head", **more):
+    manifest = learned.manifest if manifest == "head" else manifest
+    return engine.submit(learned.base, manifest, images, options=options or [PredictionOptions()], **more)
+
+
+def ask(engine, learned, images, *options, **more):
+    return submit(engine, learned, images, *options, **more).result(WAIT_S)
+
+
+def assert_same_answers(found, expected):
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [share.digest for share in ours.experts] == [share.digest for share in theirs.experts]
+        chances = {each.label: each.probability for each in theirs.predictions}
+        assert {each.label: each.probability for each in ours.predictions} == pytest.approx(chances, abs=1e-4)
+
+
+def wait_until(claim):
+    end = time.monotonic() + WAIT_S
+    while not claim():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+@contextmanager
+def hooked(engine, learned, task, hook):
+    """The task's expert, in the engine's memory, with a hook before its image tower."""
+    ask(engine, learned, [learned.picture(0)], PredictionOptions(task=task))
+    with engine.predictor.pool.lease(learned.base, learned.manifest, task) as expert:
+        handle = expert.model.visual.register_forward_pre_hook(hook)
+        try:
+            yield expert
+        finally:
+            handle.remove()
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_an_answer_is_what_the_predictor_gives_offline(make_engine, learned, options):
+    images = [learned.picture(seed) for seed in range(5)]
+    expected = Predictor(learned.pool()).classify(learned.base, learned.manifest, images, options=options)
+    assert_same_answers(ask(make_engine(), learned, images, options)[0], expected)
+
+
+def test_several_label_sets_are_answered_from_one_pass_of_the_pictures(make_engine, learned):
+    heard = Heard()
+    asked = [PredictionOptions(task="pets"), PredictionOptions(task="pets", label_set="union")]
+    images = [learned.picture(seed) for seed in range(3)]
+    found = ask(make_engine(metrics=heard), learned, images, *asked)
+    offline = Predictor(learned.pool())
+    for each, options in zip(found, asked, strict=True):
+        assert_same_answers(each, offline.classify(learned.base, learned.manifest, images, options=options))
+    assert heard.sizes("image") == [3]
+
+
+def test_a_rejected_image_gets_its_error_and_the_others_their_answers(make_engine, learned):
+    rejected = ImageRejectedError("broken", "it is broken")
+    first, second = ask(make_engine(), learned, [rejected, learned.picture(1)])[0]
+    assert (first.error, first.predictions) == (rejected, ())
+    assert second.predictions
+    assert ask(make_engine(), learned, [rejected])[0][0].error is rejected
+
+
+def test_many_callers_in_little_memory_get_the_answers_of_the_revision_they_named(make_engine, learned):
+    engine = make_engine(models=4)
+    offline = Predictor(learned.pool())
+    pictures = [learned.picture(seed) for seed in range(4)]
+
+    def call(seed):
+        for turn in range(12):
+            options = KINDS[(seed + turn) % len(KINDS)]
+            images = [pictures[(seed + turn + more) % 4] for more in range(1 + turn % 3)]
+            manifests = [each for each in learned.manifests if options.task in (None, *names_of(each))]
+            manifest = manifests[(seed + turn) % len(manifests)]
+            found = ask(engine, learned, images, options, manifest=manifest)[0]
+            expected = offline.classify(learned.base, manifest, images, options=options)
+            assert_same_answers(found, expected)
+        return True
+
+    with ThreadPoolExecutor(8) as callers:
+        assert all(callers.map(call, range(8)))
+    stats = engine.predictor.pool.stats()
+    assert stats.evictions > 20
+    assert stats.leased == 0
+    assert engine.status().queued_images == 0
+
+
+def is_refused(engine, learned):
+    try:
+        ask(engine, learned, [learned.picture(0)])
+    except OverloadedError as error:
+        assert "stopping" in str(error)
+        return True
+    return False
+
+
+def names_of(manifest):
+    return [task.name for task in manifest.tasks]
+
+
+def test_requests_that_come_while_the_device_is_busy_share_a_batch(make_engine, learned, gate):
+    heard = Heard()
+    engine = make_engine(metrics=heard, max_batch=8)
+    options = PredictionOptions(task="pets")
+    with hooked(engine, learned, "pets", gate):
+        first = submit(engine, learned, [learned.picture(0)], options)
+        assert gate.reached.wait(WAIT_S)
+        rest = [submit(engine, learned, [learned.picture(seed)], options) for seed in range(6)]
+        gate.opened.set()
+        for answered in [first, *rest]:
+            answered.result(WAIT_S)
+    assert heard.sizes("image") == [1, 1, 6]
+    assert len(heard.sizes("text")) == 1
+
+
+def test_a_long_request_does_not_keep_a_short_one_of_the_same_expert_waiting(make_engine, learned, gate):
+    engine = make_engine(max_batch=4)
+    options = PredictionOptions(task="pets")
+    with hooked(engine, learned, "pets", gate):
+        ended = []
+        long = submit(engine, learned, [learned.picture(0)] * 40, options)
+        long.add_done_callback(lambda _: ended.append("long"))
+        assert gate.reached.wait(WAIT_S)
+        short = submit(engine, learned, [learned.picture(1)], options)
+        short.add_done_callback(lambda _: ended.append("short"))
+        gate.opened.set()
+        long.result(WAIT_S)
+    assert ended == ["short", "long"]
+
+
+def test_a_batch_waits_a_moment_for_images_that_are_being_read(make_engine, learned):
+    heard = Heard()
+    engine = make_engine(metrics=heard, max_wait_s=WAIT_S, max_batch=2)
+    options = PredictionOptions(task="pets")
+    ask(engine, learned, [learned.picture(0)], options)
+    with engine.expecting(1):
+        first = submit(engine, learned, [learned.picture(0)], options)
+        second = submit(engine, learned, [learned.picture(1)], options)
+        first.result(WAIT_S)
+        second.result(WAIT_S)
+    assert heard.sizes("image") == [1, 2]
+
+
+def test_a_large_label_set_lets_others_go_before_it_is_done(make_engine, learned):
+    heard = Heard()
+    engine = make_engine(metrics=heard)
+    ask(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
+    many = submit(
+        engine,
+        learned,
+        [learned.picture(0)],
+        PredictionOptions(task="flowers", labels=[f"x{n}" for n in range(3000)]),
+    )
+    wait_until(lambda: len(heard.sizes("text")) > 2)
+    ask(engine, learned, [learned.picture(1)], PredictionOptions(task="pets"))
+    assert not many.done()
+    assert len(many.result(WAIT_S)[0][0].predictions) == 5
+
+
+def test_the_text_tower_does_not_run_for_a_label_set_that_was_asked_before(make_engine, learned):
+    heard = Heard()
+    engine = make_engine(metrics=heard)
+    for seed in range(4):
+        ask(engine, learned, [learned.picture(seed)], PredictionOptions(task="pets"))
+    assert len(heard.sizes("text")) == 1
+
+
+def test_more_than_may_wait_is_refused_and_told_when_to_come_again(make_engine, learned, gate):
+    heard = Heard()
+    engine = make_engine(metrics=heard, max_queue=4)
+    options = PredictionOptions(task="pets")
+    with hooked(engine, learned, "pets", gate):
+        waiting = [submit(engine, learned, [learned.picture(0)] * 2, options) for _ in range(2)]
+        assert gate.reached.wait(WAIT_S)
+        assert engine.status().is_overloaded
+        with pytest.raises(OverloadedError, match="4 images wait already, and at most 4 may") as refused:
+            submit(engine, learned, [learned.picture(0)], options)
+        assert int(refused.value.headers["Retry-After"]) >= 1
+        with pytest.raises(OverloadedError), engine.expecting(1):
+            pytest.fail("it was let in")
+        gate.opened.set()
+        for answered in waiting:
+            answered.result(WAIT_S)
+    assert heard.reasons == ["overloaded"]
+    ask(engine, learned, [learned.picture(0)], options)
+
+
+def test_a_request_larger_than_the_queue_is_answered_when_it_is_alone(make_engine, learned):
+    assert len(ask(make_engine(max_queue=2), learned, [learned.picture(0)] * 5)[0]) == 5
+
+
+def test_what_is_late_gets_an_error_and_is_not_computed(make_engine, learned, gate):
+    heard = Heard()
+    engine = make_engine(metrics=heard)
+    options = PredictionOptions(task="pets")
+    with hooked(engine, learned, "pets", gate):
+        first = submit(engine, learned, [learned.picture(0)], options)
+        assert gate.reached.wait(WAIT_S)
+        late = submit(engine, learned, [learned.picture(1)], options, deadline=time.monotonic() + 0.01)
+        with pytest.raises(DeadlineExceededError):
+            late.result(WAIT_S)
+        gate.opened.set()
+        first.result(WAIT_S)
+    assert heard.sizes("image") == [1, 1]
+    assert engine.status().queued_images == 0
+
+
+def test_what_the_caller_gave_up_is_not_computed(make_engine, learned, gate):
+    heard = Heard()
+    engine = make_engine(metrics=heard)
+    options = PredictionOptions(task="pets")
+    with hooked(engine, learned, "pets", gate):
+        first = submit(engine, learned, [learned.picture(0)], options)
+        assert gate.reached.wait(WAIT_S)
+        given_up = submit(engine, learned, [learned.picture(1)] * 3, options)
+        assert given_up.cancel()
+        assert engine.status().queued_images == 1
+        wait_until(lambda: "cancelled" in heard.reasons)
+        gate.opened.set()
+        first.result(WAIT_S)
+        with pytest.raises(CancelledError):
+            given_up.result()
+    assert heard.sizes("image") == [1, 1]
+
+
+def test_a_device_that_hangs_is_started_anew_and_only_its_batch_is_lost(make_engine, learned, gate):
+    heard = Heard()
+    engine = make_engine(metrics=heard, hang_timeout_s=0.3)
+    ask(engine, learned, [learned.picture(0)], PredictionOptions(task="flowers"))
+    with hooked(engine, learned, "pets", gate):
+        lost = submit(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
+        assert gate.reached.wait(WAIT_S)
+        waiting = submit(engine, learned, [learned.picture(1)], PredictionOptions(task="flowers"))
+        with pytest.raises(DeviceStuckError, match=r"did not answer for 0.3 s"):
+            lost.result(WAIT_S)
+        assert waiting.result(WAIT_S)
+        assert engine.status().restarts == 1
+        assert engine.status().is_alive
+        assert engine.predictor.pool.stats().leased > 0  # what the hanging thread may still read
+        gate.opened.set()
+    assert ask(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
+    wait_until(lambda: engine.predictor.pool.stats().leased == 0)
+    assert heard.reasons == ["stuck"]
+
+
+def test_a_batch_too_large_for_the_devices_memory_is_halved(make_engine, learned):
+    heard, sizes = Heard(), []
+
+    def full(_module, inputs):
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) > 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    engine = make_engine(metrics=heard)
+    options = PredictionOptions(task="pets")
+    images = [learned.picture(seed) for seed in range(10)]
+    expected = ask(engine, learned, images, options)[0]
+    with hooked(engine, learned, "pets", full):
+        sizes.clear()
+        assert_same_answers(ask(engine, learned, images, options)[0], expected)
+        assert sizes == [10, 5, 3, 2, 5, 3, 2]
+        sizes.clear()
+        ask(engine, learned, images, options)
+        assert max(sizes) == 3
+
+
+def test_a_device_without_memory_for_one_image_says_so(make_engine, learned):
+    def full(_module, _inputs):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    engine = make_engine()
+    with (
+        hooked(engine, learned, "pets", full),
+        pytest.raises(DeviceMemoryError, match="CONDU_EXPERT_CACHE_BYTES"),
+    ):
+        ask(engine, learned, [learned.picture(0)] * 2, PredictionOptions(task="pets"))
+    assert ask(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
+
+
+def test_a_request_that_cannot_be_computed_does_not_take_its_neighbours_with_it(make_engine, learned, gate):
+    poison = torch.full_like(learned.picture(0), 1e30)
+
+    def burst(_module, inputs):
+        gate(_module, inputs)
+        if bool((inputs[0] > 1e29).any()):
+            raise RuntimeError("the kernel failed")
+
+    engine = make_engine()
+    options = PredictionOptions(task="pets")
+    with hooked(engine, learned, "pets", burst):
+        first = submit(engine, learned, [learned.picture(0)], options)
+        assert gate.reached.wait(WAIT_S)
+        good, bad = (submit(engine, learned, [image], options) for image in (learned.picture(1), poison))
+        gate.opened.set()
+        assert first.result(WAIT_S)
+        assert good.result(WAIT_S)
+        with pytest.raises(RuntimeError, match="the kernel failed"):
+            bad.result(WAIT_S)
+
+
+def test_an_expert_whose_blob_is_damaged_fails_its_own_requests_only(make_engine, tmp_path):
+    damaged = learn(tmp_path, TINY_CONFIG, TASKS, blobs=FileBlobs(tmp_path / "blobs"))
+    engine = make_engine(of=damaged)
+    mask = damaged.store.blobs.path(damaged.manifest.task("pets").mask)
+    mask.chmod(0o644)
+    content = bytearray(mask.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    mask.write_bytes(content)
+    with pytest.raises(CorruptBlobError):
+        ask(engine, damaged, [damaged.picture(0)], PredictionOptions(task="pets"))
+    assert ask(engine, damaged, [damaged.picture(0)], PredictionOptions(task="flowers"))
+    assert engine.status().queued_images == 0
+
+
+def test_what_cannot_be_answered_is_refused_before_it_waits(make_engine, learned):
+    engine = make_engine()
+    with pytest.raises(NotFoundError, match="nope"):
+        submit(engine, learned, [learned.picture(0)], PredictionOptions(task="nope"))
+    with pytest.raises(ValueError, match="this revision was made on base"):
+        engine.submit(
+            learned.base.__class__("x", "0" * 64, learned.architecture, learned.base.preprocessing),
+            learned.manifest,
+            [learned.picture(0)],
+            options=[PredictionOptions(task="pets")],
+        )
+    assert engine.status().queued_images == 0
+
+
+def test_a_prefetched_expert_is_in_memory_before_anyone_asks(make_engine, learned):
+    engine = make_engine()
+    engine.prefetch(learned.base, learned.manifest, "digits")
+    digest = learned.manifest.expert_digest("digits")
+    wait_until(lambda: digest in {entry.digest for entry in engine.predictor.pool.entries()})
+    wait_until(lambda: engine.predictor.pool.stats().leased == 0)
+
+
+def test_closing_finishes_what_was_accepted_and_refuses_what_comes(make_engine, learned):
+    engine = make_engine()
+    accepted = [submit(engine, learned, [learned.picture(seed)] * 8) for seed in range(4)]
+    closing = threading.Thread(target=engine.close, args=(WAIT_S,))
+    closing.start()
+    wait_until(lambda: is_refused(engine, learned))
+    for answered in accepted:
+        assert len(answered.result(WAIT_S)[0]) == 8
+    closing.join(WAIT_S)
+    assert not engine.status().is_alive
+
+
+def test_closing_in_a_hurry_tells_those_who_wait(make_engine, learned, gate):
+    engine = make_engine()
+    with hooked(engine, learned, "pets", gate):
+        submit(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
+        assert gate.reached.wait(WAIT_S)
+        waiting = submit(engine, learned, [learned.picture(0)], PredictionOptions(task="flowers"))
+        engine.close(0.01)
+        with pytest.raises(OverloadedError, match="stopped"):
+            waiting.result(WAIT_S)
+
+
+def test_the_weights_that_ran_are_those_that_the_digest_names(make_engine, learned):
+    """Equal digests are equal weights: what ran is hashed, and compared with what the store rebuilds."""
+    base = learned.store.load_base(learned.base.digest)
+    ran = {}
+
+    def remember(task):
+        def hook(_module, _inputs):
+            with engine.predictor.pool.lease(learned.base, learned.manifest, task) as expert:
+                ran[expert.digest] = {
+                    name: tensor.clone() for name, tensor in expert.model.state_dict().items()
+                }
+
+        return hook
+
+    engine = make_engine()
+    for task in TASKS:
+        with hooked(engine, learned, task, remember(task)):
+            shares = ask(engine, learned, [learned.picture(0)], PredictionOptions(task=task))[0][0].experts
+        expected = base.space.views(learned.store.rebuild(base, learned.manifest, task).flat)
+        weights = ran[shares[0].digest]
+        assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+    assert len(ran) == len(TASKS)

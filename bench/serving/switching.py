@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bench.memory import resident
 from bench.serving.installation import BASE, Installation
 from bench.serving.plan import ServingPlan
 from bench.serving.processes import running, told
@@ -75,12 +76,18 @@ def main(orders: Mapping[str, Any]) -> None:
     pool = ExpertPool(store, max_bytes=orders["max_bytes"])
     picture = preprocessing.load(Path(orders["photograph"]), max_pixels=DEFAULT_MAX_PIXELS)[None]
     switches, tasks = orders["switches"], [task.name for task in manifest.tasks]
-    evicted = 0
     for switch in range(1, switches + 1):
         with pool.lease(ref, manifest, tasks[switch % len(tasks)]) as expert:
             expert.image_features(picture)
         if switch % max(1, switches // POINTS) == 0:
-            _say({"switches": switch, "resident_bytes": _resident_bytes()})
+            sizes = resident()
+            _say(
+                {
+                    "switches": switch,
+                    "resident_bytes": sizes["VmRSS"],
+                    "anonymous_bytes": sizes["RssAnon"],
+                }
+            )
     evicted = pool.stats().evictions
     base = store.load_base(ref.digest)
     differing = 0
@@ -90,11 +97,6 @@ def main(orders: Mapping[str, Any]) -> None:
             views = {**base.space.views(wanted.flat), **wanted.buffers}
             differing += any(not torch.equal(served[name], tensor) for name, tensor in views.items())
     _say({"differing": differing, "evictions": evicted})
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
 
 
 def _say(line: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import fetching, parity
+from cli.commands import fetching, parity, serving_bench
 from cli.commands.continual import EXAMPLES, continual
 from cli.errors import CommandFailedError
 from cli.options import example
@@ -76,6 +76,7 @@ def storage(
 app.command("continual", epilog=EXAMPLES)(continual)
 app.command("fetch", epilog=fetching.EXAMPLES)(fetching.fetch)
 app.command("parity", epilog=parity.EXAMPLES)(parity.parity)
+app.command("serving", epilog=serving_bench.EXAMPLES)(serving_bench.serving)
 
 
 def measure(

@@ -42,6 +42,7 @@ from api.uploads import UploadRoom
 from catalog import Catalog, Settings, upgrade
 from catalog.dbos_queue import DbosQueue
 from serving.engine import Engine, EngineLimits
+from serving.pinning import Heads
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
@@ -155,6 +156,7 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
     return Services(
         settings=settings,
         catalog=catalog,
+        heads=Heads(catalog, store),
         store=store,
         overlaps=MaskOverlaps(store.blobs),
         pool=pool,

@@ -3,9 +3,9 @@
 from pydantic import ValidationError
 
 from api.dependencies import Services
-from api.pinning import PinnedRevision
 from api.schemas.bundles import BaseFacts, BundleFacts, ModelFacts, TaskFacts, is_bounded
 from catalog.tasks import TaskRecord, revision_tasks
+from serving.pinning import PinnedRevision
 from store.bundles import BundleReader
 from store.errors import InvalidBundleError
 

@@ -7,13 +7,13 @@ from typing import Any
 from api.bundle_facts import read_facts
 from api.bundle_registration import Arrival, register_base, register_model
 from api.dependencies import Services
-from api.pinning import base_ref
 from api.schemas.bundles import BundleFacts
 from catalog import Session
 from catalog.bases import BaseRecord, list_bases
 from catalog.errors import AlreadyExistsError, NoSuchRowError
 from catalog.models import find_model
 from catalog.names import check_name
+from serving.pinning import base_ref
 from store.bundles import BundleReader, Imported, import_bundle
 from store.errors import InvalidBundleError, MissingBaseError
 from store.parameters import ExpectedTensor

@@ -22,10 +22,10 @@ from torch import Tensor
 from api.dependencies import Services
 from api.errors import InvalidRequestError, UnsupportedBodyError
 from api.middleware import allow_body
-from api.pinning import PinnedRevision, pin_revision
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields, ImageAnswer, ImageError
 from catalog import Settings
 from serving.errors import DeadlineExceededError
+from serving.pinning import PinnedRevision
 from vlm.answers import ImageResult
 from vlm.errors import ImageRejectedError
 from vlm.prediction_options import PredictionOptions
@@ -94,7 +94,7 @@ def _submit(services: Services, model: str, read: Callable[[], Read], arrived_at
     settings = services.settings
     fields, contents = read()
     options = PredictionOptions(**fields.model_dump(exclude={"revision", "images", "timeout_s"}))
-    pinned = pin_revision(services, model, fields.revision)
+    pinned = services.heads.pin(model, fields.revision)
     if options.task is not None:
         pinned.require_task(options.task)
     base = pinned.ref

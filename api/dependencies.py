@@ -11,6 +11,7 @@ from api.uploads import UploadRoom
 from catalog import Catalog, Settings
 from catalog.job_queue import JobQueue
 from serving.engine import Engine
+from serving.pinning import Heads
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
 from vlm.experts import ExpertPool
@@ -22,6 +23,7 @@ class Services:
     """The parts, built once by the lifespan of the app.
 
     Attributes:
+        heads: Which revision a request gets.
         uploads: Where raw bodies are received.
         decoding: Where images are decoded.
         engine: What owns the device and answers.
@@ -30,6 +32,7 @@ class Services:
 
     settings: Settings
     catalog: Catalog
+    heads: Heads
     store: CheckpointStore
     overlaps: MaskOverlaps
     pool: ExpertPool

@@ -8,7 +8,6 @@ ApiError (what can go wrong in HTTP itself; all else comes from the rooms below)
 ├── UnsupportedBodyError    415  the body is of a kind that its route does not take
 ├── UploadRefusedError      422  the body is not what its Content-Digest says
 ├── InvalidRequestError     422  fields that parse, but that make no sense together
-├── UnknownTaskError        404  the revision holds no such task
 ├── UnusableRangeError      416  a Range beyond the end
 ├── StorageFullError        507  no room for the upload
 ├── ForeignHostError        421  the Host header names another machine
@@ -77,19 +76,6 @@ class UploadRefusedError(ApiError):
 
 class InvalidRequestError(ApiError):
     """Fields that parse, but that make no sense, or none together."""
-
-
-class UnknownTaskError(ApiError):
-    """The revision that answers holds no such task."""
-
-    def __init__(self, *, model: str, task: str, revision: int | None, known: tuple[str, ...]) -> None:
-        where = (
-            f"revision {revision} of model {model!r}"
-            if revision
-            else f"model {model!r}, which has learned nothing yet,"
-        )
-        super().__init__(f"{where} has no task {task!r}")
-        self.known_tasks = known
 
 
 class UnusableRangeError(ApiError):
@@ -305,7 +291,7 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
         InvalidRequestError: ProblemKind(
             "invalid-request", 422, "The request is not valid", "see the route in /openapi.json"
         ),
-        UnknownTaskError: ProblemKind(
+        serving.errors.UnknownTaskError: ProblemKind(
             "unknown-task",
             404,
             "There is no such task",

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from api.dependencies import Services
-from api.pinning import PinnedRevision, pin_revision
 from catalog.blobs import NewBlob
 from catalog.errors import StaleHeadError
 from catalog.revisions import NewTrigger, publish_revision
 from catalog.tasks import TaskRecord, revision_tasks
+from serving.pinning import PinnedRevision
 
 MAX_TRIES = 5
 """A head that moved five times in a row within milliseconds is not to be expected: fusions take seconds."""
@@ -31,10 +31,10 @@ def remove_task(services: Services, model: str, task: str) -> Removed:
     """
     for _ in range(MAX_TRIES - 1):
         try:
-            return publish_without(services, pin_revision(services, model), task)
+            return publish_without(services, services.heads.pin(model), task)
         except StaleHeadError:
             continue
-    return publish_without(services, pin_revision(services, model), task)
+    return publish_without(services, services.heads.pin(model), task)
 
 
 def publish_without(services: Services, pinned: PinnedRevision, task: str) -> Removed:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from api.dependencies import Services
-from api.pinning import PinnedRevision, pin_revision
 from api.schemas.tasks import FidelityAt, TaskAccuracy, TaskAnswer, TaskFidelity, TaskImages, TaskList
 from catalog import Session
 from catalog.revisions import list_revisions
 from catalog.tasks import TaskRecord, TriggerRecord, list_triggers, revision_tasks
+from serving.pinning import PinnedRevision
 
 NOT_MEASURED = (
     "nobody measured it in this revision, which came in a bundle or was made by an earlier version of condu; "
@@ -25,7 +25,7 @@ class ServedTask:
 
 def list_task_answers(services: Services, model: str) -> TaskList:
     """All tasks of the head."""
-    pinned = pin_revision(services, model)
+    pinned = services.heads.pin(model)
     answers = [task_answer(pinned, task) for task in served_tasks(services, pinned)]
     return TaskList(model=model, revision=pinned.number, tasks=answers)
 

@@ -1,7 +1,6 @@
 """What the tasks of a revision are to one another, from their masks and from what workers measured."""
 
 from api.dependencies import Services
-from api.pinning import PinnedRevision, pin_revision
 from api.schemas.relations import (
     OverlapAnswer,
     OverlapWith,
@@ -12,13 +11,14 @@ from api.schemas.relations import (
     TaskRouting,
 )
 from api.task_answers import NOT_MEASURED, ServedTask, find_served, served_tasks, task_answer
+from serving.pinning import PinnedRevision
 from store.overlap import MaskOverlap
 from vlm.routing_summary import RoutedPictures, confusion
 
 
 def task_page(services: Services, model: str, task: str) -> TaskPage:
     """All that is known of a task of the head; UnknownTaskError when the head does not serve it."""
-    pinned = pin_revision(services, model)
+    pinned = services.heads.pin(model)
     found = find_served(services, pinned, task)
     overlap = _overlap_of(services, pinned)
     measured = _newest_routing(found)
@@ -32,7 +32,7 @@ def task_page(services: Services, model: str, task: str) -> TaskPage:
 
 def overlap_answer(services: Services, model: str, number: int | None) -> OverlapAnswer:
     """The overlap of every two tasks of a revision."""
-    pinned = pin_revision(services, model, number)
+    pinned = services.heads.pin(model, number)
     overlap = _overlap_of(services, pinned)
     tasks = overlap.tasks
     return OverlapAnswer(
@@ -46,7 +46,7 @@ def overlap_answer(services: Services, model: str, number: int | None) -> Overla
 
 def routing_answer(services: Services, model: str, number: int | None) -> RoutingAnswer:
     """Where the held-out images of a revision's tasks go, each row the newest that was measured up to it."""
-    pinned = pin_revision(services, model, number)
+    pinned = services.heads.pin(model, number)
     served = served_tasks(services, pinned)
     newest = [_newest_routing(each) for each in served]
     rows = {each.record.name: found and found[1] for each, found in zip(served, newest, strict=True)}

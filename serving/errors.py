@@ -1,6 +1,7 @@
 """What can go wrong between a request and its answer.
 
 ServingError
+├── UnknownTaskError         the revision that answers holds no such task
 ├── OverloadedError          the queue is full, or the service is stopping; may be retried
 ├── DeadlineExceededError    the answer did not come in time
 ├── DeviceStuckError         the device hung on this request's batch and was given up
@@ -9,7 +10,20 @@ ServingError
 
 
 class ServingError(Exception):
-    """A request that was understood and could not be answered."""
+    """A request that was read and could not be answered."""
+
+
+class UnknownTaskError(ServingError):
+    """The revision that answers holds no such task."""
+
+    def __init__(self, *, model: str, task: str, revision: int | None, known: tuple[str, ...]) -> None:
+        where = (
+            f"revision {revision} of model {model!r}"
+            if revision
+            else f"model {model!r}, which has learned nothing yet,"
+        )
+        super().__init__(f"{where} has no task {task!r}")
+        self.known_tasks = known
 
 
 class OverloadedError(ServingError):

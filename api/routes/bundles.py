@@ -18,7 +18,6 @@ from api.errors import (
     UploadRefusedError,
     UploadTooLargeError,
 )
-from api.pinning import pin_revision
 from api.routes.models import model_answer
 from api.schemas.bundles import BundleImportAnswer
 from api.uploads import received_upload
@@ -58,7 +57,7 @@ def get_bundle(
     `revision`), and what the catalog knows of its tasks. It is put together while it is sent: a broken
     download goes on with `Range` and `If-Range`. HEAD answers the same headers without the file.
     """
-    pinned = pin_revision(services, model, revision)
+    pinned = services.heads.pin(model, revision)
     bundle = BundleFile(
         services.store.blobs,
         base=pinned.base.digest,
@@ -138,7 +137,7 @@ async def post_bundle(
     async with received_upload(request, services.uploads) as upload:
         imported = await to_thread.run_sync(lambda: import_model(services, upload, model=name, base=base))
     response.headers["Location"] = f"/v1/models/{imported.model}"
-    answer = await to_thread.run_sync(lambda: model_answer(services, pin_revision(services, imported.model)))
+    answer = await to_thread.run_sync(lambda: model_answer(services, services.heads.pin(imported.model)))
     return BundleImportAnswer(**answer.model_dump(), bundle=imported.bundle, base_is_new=imported.base_is_new)
 
 

@@ -7,10 +7,16 @@ from fastapi import APIRouter, Request
 from api.classification import classify
 from api.dependencies import Installed, ModelName
 from api.documentation import problems
-from api.errors import UnknownTaskError, UnsupportedBodyError, UploadTooLargeError
+from api.errors import UnsupportedBodyError, UploadTooLargeError
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields
 from catalog.errors import NoSuchRowError
-from serving.errors import DeadlineExceededError, DeviceMemoryError, DeviceStuckError, OverloadedError
+from serving.errors import (
+    DeadlineExceededError,
+    DeviceMemoryError,
+    DeviceStuckError,
+    OverloadedError,
+    UnknownTaskError,
+)
 from store.errors import CorruptBlobError
 from vlm.errors import InvalidLabelsError, InvalidOptionsError, InvalidTemplatesError, NoLabelsError
 

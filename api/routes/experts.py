@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from api.dependencies import Installed, ModelName, RevisionNumber, TaskName
 from api.documentation import binary, problems
 from api.downloads import Content, content_response, unchanged_response
-from api.errors import InvalidRequestError, UnknownTaskError, UnusableRangeError
+from api.errors import InvalidRequestError, UnusableRangeError
 from api.expert_files import Form, Wanted, opened_expert
-from api.pinning import pin_revision
 from catalog.errors import NoSuchRowError
+from serving.errors import UnknownTaskError
 from store.errors import CorruptBlobError
 
 router = APIRouter(prefix="/models/{model}/tasks/{task}", tags=["tasks"])
@@ -52,7 +52,7 @@ def get_checkpoint(
     It is rebuilt from the base, the unified delta and the task's trigger while it is sent. A broken download
     goes on with `Range` and `If-Range`. HEAD answers the same headers without the file.
     """
-    pinned = pin_revision(services, model, revision)
+    pinned = services.heads.pin(model, revision)
     manifest = pinned.require_task(task)
     if form == "adapter" and pinned.ref.adapter is None:
         raise InvalidRequestError(

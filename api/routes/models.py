@@ -8,12 +8,12 @@ from api.dependencies import Installed, ModelName, Services
 from api.documentation import binary, problems
 from api.downloads import Content, content_response, unchanged_response
 from api.errors import UnusableRangeError
-from api.pinning import PinnedRevision, base_manifest, base_ref, pin_revision
 from api.schemas.models import CreateModelBody, ModelAnswer, ModelList, RemovedAnswer, StorageAnswer
 from catalog.bases import find_base
 from catalog.blobs import NewBlob, record_blobs
 from catalog.errors import AlreadyExistsError, InvalidNameError, NoSuchRowError, StillInUseError
 from catalog.models import NewAdapter, check_model_free, create_model, delete_model, find_model, list_models
+from serving.pinning import PinnedRevision, base_manifest, base_ref
 from store.errors import BlobsUnavailableError
 from vlm.adapters import make_adapter_base
 from vlm.errors import UnknownArchitectureError
@@ -49,7 +49,7 @@ def post_model(body: CreateModelBody, response: Response, services: Installed) -
             unified_dtype=body.unified_dtype,
         )
     response.headers["Location"] = f"/v1/models/{body.name}"
-    return model_answer(services, pin_revision(services, body.name))
+    return model_answer(services, services.heads.pin(body.name))
 
 
 @router.get("", summary="List the models", responses=problems())
@@ -57,13 +57,13 @@ def get_models(services: Installed) -> ModelList:
     """All models, by name, each as its head has it."""
     with services.catalog.snapshot() as session:
         names = [model.name for model in list_models(session)]
-    return ModelList(models=[model_answer(services, pin_revision(services, name)) for name in names])
+    return ModelList(models=[model_answer(services, services.heads.pin(name)) for name in names])
 
 
 @router.get("/{model}", summary="Show a model", responses=problems(NoSuchRowError))
 def get_model(model: ModelName, services: Installed) -> ModelAnswer:
     """One model: its head, its tasks, and what it takes on disk."""
-    return model_answer(services, pin_revision(services, model))
+    return model_answer(services, services.heads.pin(model))
 
 
 @router.get(
@@ -91,7 +91,7 @@ def get_adapter(model: ModelName, request: Request, services: Installed) -> Resp
             f"model {model!r} has no adapters, it is tuned in full: download its base, or make a model with "
             "tuning lora"
         )
-    manifest, blobs = base_manifest(services, adapter), services.store.blobs
+    manifest, blobs = base_manifest(services.store, adapter), services.store.blobs
     headers = {"Condu-Base": adapter}
     unchanged = unchanged_response(request, manifest.weights, headers)
     if unchanged is not None:
@@ -151,7 +151,7 @@ def _adapter(services: Services, body: CreateModelBody) -> tuple[NewAdapter | No
         check_model_free(session, body.name)
         base = base_ref(find_base(session, body.base))
     made = make_adapter_base(services.store, base, rank=body.rank, seed=body.seed)
-    manifest = base_manifest(services, made.digest)
+    manifest = base_manifest(services.store, made.digest)
     blobs = [NewBlob(manifest.weights, manifest.size_bytes, "adapter")]
     return NewAdapter(made.digest, made.rank, made.seed), blobs
 
@@ -160,7 +160,7 @@ def storage_of(services: Services, pinned: PinnedRevision) -> StorageAnswer:
     """The bytes of the revision on disk, as the store counts them."""
     base_bytes = pinned.base.size_bytes
     adapter = pinned.model.adapter
-    adapter_bytes = 0 if adapter is None else base_manifest(services, adapter).size_bytes
+    adapter_bytes = 0 if adapter is None else base_manifest(services.store, adapter).size_bytes
     fine_tuned_bytes = adapter_bytes or base_bytes
     if pinned.manifest is None or pinned.revision is None:
         return StorageAnswer(

@@ -11,12 +11,10 @@ from api.documentation import binary, problems
 from api.errors import (
     InvalidRequestError,
     StorageFullError,
-    UnknownTaskError,
     UnsupportedBodyError,
     UploadRefusedError,
     UploadTooLargeError,
 )
-from api.pinning import base_manifest
 from api.removal import remove_task
 from api.schemas.relations import TaskPage
 from api.schemas.tasks import JobRef, JobTicket, SubmitTaskBody, TaskList, TaskRemovedAnswer
@@ -37,6 +35,8 @@ from catalog.errors import (
 from catalog.jobs import JobRecord, submit_job
 from catalog.models import find_model
 from catalog.tasks import check_task_free
+from serving.errors import UnknownTaskError
+from serving.pinning import base_manifest
 from store.errors import BlobsUnavailableError, CorruptBlobError, IncompatibleTensorsError, InvalidUploadError
 from vlm.errors import InvalidLabelsError, InvalidTemplatesError
 from vlm.prompts import DEFAULT_TEMPLATES, validate_labels, validate_templates
@@ -211,7 +211,7 @@ def _submit_import(
     request: dict[str, list[str]],
     dataset: str | None,
 ) -> JobRecord:
-    services.store.check_checkpoint(base_manifest(services, base).space, upload)
+    services.store.check_checkpoint(base_manifest(services.store, base).space, upload)
     blob = services.store.blobs.put_file(upload)
     with services.catalog.transaction() as session:
         record_blobs(session, [NewBlob(blob.digest, blob.size_bytes, "checkpoint")])

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from api.dependencies import Services
-from api.pinning import base_ref
 from catalog.bases import find_base
 from catalog.blobs import NewBlob
 from catalog.models import find_model
 from catalog.revisions import NewTask, NewTrigger, find_revision, publish_revision
+from serving.pinning import base_ref
 from store.checkpoints import FoldOutcome
 from store.checkpoints import NewTask as TaskToFold
 from store.manifest import FusionOptions

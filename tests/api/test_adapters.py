@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from api.pinning import pin_revision
 from store.strict_json import canonical_json
 from tests.api.adapters import RANK, SEED, create, learn_adapters, trained_adapter
 from tests.api.bundles import (
@@ -154,7 +153,7 @@ def test_it_answers_as_the_downloaded_checkpoint_does(zoo):
 
 
 def pinned(installation):
-    found = pin_revision(installation.services, "zoo")
+    found = installation.services.heads.pin("zoo")
     return found.ref, found.manifest
 
 

@@ -4,11 +4,10 @@ import threading
 import pytest
 import torch
 
-from api.errors import UnknownTaskError
-from api.pinning import pin_revision
 from api.removal import publish_without
 from catalog.errors import StaleHeadError
 from catalog.jobs import find_job
+from serving.errors import UnknownTaskError
 from store.safefile import write_safetensors
 from tests.api.conftest import scratch_files
 from tests.tiny_clip import tiny_expert_tensors, tiny_tensors
@@ -259,7 +258,7 @@ def test_a_model_whose_last_task_was_removed_answers_as_its_base(condu):
 
 def test_a_removal_on_a_head_that_has_moved_begins_anew(condu, learn_task):
     services = condu.services
-    behind = pin_revision(services, "animals")
+    behind = services.heads.pin("animals")
     learn_task("animals", "food", classes=("rice", "soup"))
 
     with pytest.raises(StaleHeadError):

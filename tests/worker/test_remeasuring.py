@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from api.pinning import base_ref
 from catalog.bases import find_base
 from catalog.datasets import delete_dataset, keep_dataset
 from catalog.jobs import cancel_job
 from catalog.models import create_model
 from catalog.revisions import find_revision, list_revisions, rollback_head
 from catalog.tasks import find_task, list_triggers
+from serving.pinning import base_ref
 from tests.worker.installation import TEMPLATES
 from tests.worker.picturing import colour_image, colour_members
 from tests.worker.test_adapter_jobs import add_adapted_model, upload_adapter

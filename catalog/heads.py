@@ -1,0 +1,49 @@
+"""What answers for a model now: one row, read once a request."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from catalog.tables import BaseRow, ModelRow, RevisionRow
+
+
+@dataclass(frozen=True)
+class HeadMark:
+    """Which revision a request gets; equal marks are equal states, whatever was deleted and made again.
+
+    Attributes:
+        head: Number of the model's head; None before its first revision.
+        number: Of the revision that is asked for; None where it is not there.
+        manifest: Digest of that revision's manifest.
+    """
+
+    model: str
+    model_made_at: datetime
+    base_made_at: datetime
+    head: int | None
+    number: int | None
+    manifest: str | None
+    expired_at: datetime | None
+
+
+def find_head(session: Session, model: str, number: int | None = None) -> HeadMark | None:
+    """The mark of the model's head, or of that revision; None where there is no such model."""
+    wanted = func.coalesce(number, ModelRow.head_revision)
+    query = (
+        select(
+            ModelRow.name,
+            ModelRow.created_at,
+            BaseRow.created_at,
+            ModelRow.head_revision,
+            RevisionRow.number,
+            RevisionRow.manifest,
+            RevisionRow.expired_at,
+        )
+        .join(BaseRow, BaseRow.name == ModelRow.base)
+        .outerjoin(RevisionRow, and_(RevisionRow.model == ModelRow.name, RevisionRow.number == wanted))
+        .where(ModelRow.name == model)
+    )
+    row = session.execute(query).first()
+    return None if row is None else HeadMark(*row)

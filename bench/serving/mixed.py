@@ -104,7 +104,7 @@ def run_mixed(
     )
     steps.done(plan.mixed_requests - publisher.done)
     evictions = read_metric(service.port, "condu_expert_cache_evictions_total")
-    verdicts, offline = _check(installation, asked, heads, path=path, foreign=foreign)
+    verdicts, offline = _check(installation, asked, heads, path=path, foreign=foreign, steps=steps)
     path.unlink()
     tasks = [task_name(index) for index in range(plan.num_experts)]
     return {
@@ -130,7 +130,13 @@ def run_mixed(
 
 
 def _check(
-    installation: Installation, asked: Sequence[Asked], heads: Heads, *, path: Path, foreign: Sequence[str]
+    installation: Installation,
+    asked: Sequence[Asked],
+    heads: Heads,
+    *,
+    path: Path,
+    foreign: Sequence[str],
+    steps: Steps,
 ) -> tuple[Verdicts, Offline]:
     verdicts = Verdicts()
     pool = ExpertPool(installation.store)
@@ -146,6 +152,7 @@ def _check(
             answer = json.loads(line)
             told = Told(answer["status"], answer["body"], heads.between(answer["sent"], answer["received"]))
             verdicts.judge(asked[answer["call"]], told, offline)
+            steps.done()
     return verdicts, offline
 
 

@@ -25,7 +25,7 @@ class ServingPlan:
     """
 
     num_experts: int = 8
-    num_classes: int = 20
+    num_classes: int = 12
     num_photographs: int = 32
     concurrency: tuple[int, ...] = (1, 8, 32)
     rounds: int = 3

@@ -75,7 +75,7 @@ def run_serving(
     """The document: its numbers under `serving`, beside the machine, the commit and the date."""
     machine = describe_machine()
     steps = Steps(on_progress)
-    steps.plan(plan.num_experts + plan.mixed_requests + plan.switches + num_overhead_steps(plan))
+    steps.plan(plan.num_experts + 2 * plan.mixed_requests + plan.switches + num_overhead_steps(plan))
     with scratch_folder() as folder, _stage(folder, base, plan, steps=steps) as stage:
         measured = _measure(stage, peers or Peers())
     about = {

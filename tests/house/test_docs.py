@@ -37,7 +37,7 @@ def shown_default(value):
     for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
         if isinstance(value, int) and value >= size and value % size == 0:
             return f"{value // size} {unit}"
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "-" if value in (None, ()) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def test_every_setting_stands_in_the_operations_page_with_its_default():

@@ -44,6 +44,7 @@ app.command(
         "condu classify zoo a.jpg b.png",
         "condu classify zoo a.jpg --task flowers --top-k 3",
         "condu classify zoo a.jpg --label 'a cat' --label 'a dog'",
+        "condu classify zoo --input photos/ --output answers.parquet",
     ),
     rich_help_panel=ASK,
 )(answering.classify)

@@ -115,6 +115,26 @@ def work_gauge(output: Output, title: str) -> Iterator[Callable[[int, int, str],
 
 
 @contextmanager
+def speed_gauge(output: Output, title: str) -> Iterator[Callable[[int, int, float], None]]:
+    """What is called with the images done, those in all, and images a second, which tell the time left."""
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+    ]
+    with Gauge(output.stderr, title, columns, lambda number: f"{number:.0f}") as gauge:
+
+        def on_progress(done: int, total: int, images_per_s: float) -> None:
+            left_s = (total - done) / images_per_s if images_per_s else None
+            progress = {"images_per_s": images_per_s, "eta_s": left_s}
+            words = job_words(progress, with_eta=output.stderr.is_terminal)
+            gauge.update(done, total, words=words, eta_s=left_s)
+
+        yield on_progress
+
+
+@contextmanager
 def job_gauge(output: Output, title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What is called with a job's progress: step, loss, images a second, its own estimate of the rest."""
     columns: list[ProgressColumn] = [

@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import answer_flags as flags
+from cli import bulk_flags
 from cli.answers import ClassifyAnswer, ImageAnswer
+from cli.commands.bulk import classify_in_bulk
 from cli.errors import CommandUsageError
-from cli.options import DEFAULT_URL, JsonOption, ModelArgument, TaskArgument, TemplateOption, UrlOption
-from cli.output import Output, connected
+from cli.options import (
+    DEFAULT_URL,
+    DataOption,
+    JsonOption,
+    ModelArgument,
+    TaskArgument,
+    TemplateOption,
+    UrlOption,
+)
+from cli.output import Output, command, connected
 from cli.progress import bytes_gauge, count_gauge
 from cli.units import as_bytes
 
@@ -18,14 +28,34 @@ if TYPE_CHECKING:
     from cli.client import Client
 
 IMAGES_A_REQUEST = 32
+OPTIONS = (
+    "task",
+    "label_set",
+    "top_k",
+    "k",
+    "include_base",
+    "weighting",
+    "temperature",
+    "space",
+    "revision",
+)
 
 
 def classify(
     model: ModelArgument,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", exists=True, dir_okay=False, help="JPEG, PNG or WebP.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="[IMAGE...]", exists=True, dir_okay=False, help="JPEG, PNG or WebP."),
+    ] = None,
     *,
+    bulk_input: bulk_flags.Input = None,
+    output_file: bulk_flags.OutputFile = None,
+    overwrite: bulk_flags.Overwrite = False,
+    batch_size: bulk_flags.BatchSize = None,
+    part_size: bulk_flags.PartSize = None,
+    ray: bulk_flags.Ray = None,
+    actors: bulk_flags.Actors = None,
+    folder: DataOption = None,
     task: flags.Task = None,
     label: flags.Label = None,
     labels_file: flags.LabelsFile = None,
@@ -41,19 +71,17 @@ def classify(
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify images, by a named task's expert or by those whose prototypes are nearest."""
-    options = {
-        "task": task,
-        "label_set": label_set,
-        "templates": template,
-        "top_k": top_k,
-        "k": k,
-        "include_base": include_base,
-        "weighting": weighting,
-        "temperature": temperature,
-        "space": space,
-        "revision": revision,
-    }
+    """Classify images, by a named task's expert or by those whose prototypes are nearest.
+
+    Single images are asked of the service. With --input and --output any number of them is answered into a
+    file, by this process and without a service; stopped, the same command goes on where it was.
+    """
+    asked = {**locals()}
+    options = {name: asked[name] for name in OPTIONS} | {"templates": template}
+    if bulk_input is not None or output_file is not None or not images:
+        with command(as_json=as_json) as output:
+            classify_in_bulk(output, asked, labels=read_labels(label, labels_file), options=options)
+        return
     with connected(url, as_json=as_json) as (client, output):
         answers = ask(
             client, output, model, images=images, labels=read_labels(label, labels_file), options=options

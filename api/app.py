@@ -31,6 +31,7 @@ from api.routes import (
     health,
     jobs,
     maintenance,
+    metrics,
     models,
     problem_kinds,
     relations,
@@ -40,9 +41,15 @@ from api.routes import (
 )
 from api.uploads import UploadRoom
 from catalog import Catalog, Settings, upgrade
+from catalog.blobs import blob_bytes
 from catalog.dbos_queue import DbosQueue
+from catalog.errors import CatalogUnavailableError
+from catalog.models import list_models
+from catalog.tasks import head_tasks
 from serving.engine import Engine, EngineLimits
+from serving.metrics import Gauges, ServingMetrics
 from serving.pinning import Heads
+from serving.residents import Residents
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
@@ -106,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         versioned.include_router(module.router)
     app.include_router(versioned)
     app.include_router(problem_kinds.router)
+    app.include_router(metrics.router)
     answer_with_problems(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware, default_limit_bytes=JSON_LIMIT_BYTES)
@@ -133,6 +141,44 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
     queue = DbosQueue(settings)
     stack.callback(queue.close)
     store = CheckpointStore(FileBlobs(settings.blobs_dir))
+    heads = Heads(catalog, store)
+    counted = ServingMetrics()
+    engine = _open_engine(settings, stack, store=store, counted=counted)
+    counted.watch(_gauges(engine, catalog))
+    residents = Residents(
+        engine,
+        catalog=catalog,
+        heads=heads,
+        preload=settings.preload,
+        pin=settings.pin,
+        idle_s=settings.expert_idle_s,
+    )
+    stack.callback(residents.close)
+    decoding = ThreadPoolExecutor(settings.decode_threads or os.cpu_count(), "condu-decode")
+    stack.callback(decoding.shutdown, cancel_futures=True)
+    folder = settings.scratch_dir / "uploads"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Services(
+        settings=settings,
+        catalog=catalog,
+        heads=heads,
+        store=store,
+        overlaps=MaskOverlaps(store.blobs),
+        pool=engine.predictor.pool,
+        predictor=engine.predictor,
+        queue=queue,
+        uploads=UploadRoom(folder, settings.upload_limit_bytes, KEEP_FREE_BYTES),
+        decoding=decoding,
+        engine=engine,
+        residents=residents,
+        metrics=counted,
+        stopping=stopping,
+    )
+
+
+def _open_engine(
+    settings: Settings, stack: AsyncExitStack, *, store: CheckpointStore, counted: ServingMetrics
+) -> Engine:
     pool = ExpertPool(
         store,
         device=settings.device,
@@ -147,23 +193,20 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
     limits = EngineLimits(
         settings.max_batch, settings.max_wait_s, settings.max_queue, settings.hang_timeout_s
     )
-    engine = Engine(predictor, limits=limits)
+    engine = Engine(predictor, limits=limits, metrics=counted)
     stack.callback(engine.close, CLOSE_TIMEOUT_S)
-    decoding = ThreadPoolExecutor(settings.decode_threads or os.cpu_count(), "condu-decode")
-    stack.callback(decoding.shutdown, cancel_futures=True)
-    folder = settings.scratch_dir / "uploads"
-    folder.mkdir(parents=True, exist_ok=True)
-    return Services(
-        settings=settings,
-        catalog=catalog,
-        heads=Heads(catalog, store),
-        store=store,
-        overlaps=MaskOverlaps(store.blobs),
-        pool=pool,
-        predictor=predictor,
-        queue=queue,
-        uploads=UploadRoom(folder, settings.upload_limit_bytes, KEEP_FREE_BYTES),
-        decoding=decoding,
-        engine=engine,
-        stopping=stopping,
-    )
+    return engine
+
+
+def _gauges(engine: Engine, catalog: Catalog) -> Gauges:
+    def stored() -> tuple[dict[str, int], int, int] | None:
+        try:
+            with catalog.snapshot() as session:
+                models = list_models(session)
+                tasks = sum(len(head_tasks(session, model.name)) for model in models)
+                return blob_bytes(session), len(models), tasks
+        except CatalogUnavailableError:
+            return None
+
+    predictor = engine.predictor
+    return Gauges(engine.status, predictor.pool.stats, predictor.class_weights.stats, stored)

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from torch import Tensor
 
 from api.dependencies import Services
-from api.errors import InvalidRequestError, UnsupportedBodyError
+from api.errors import InvalidRequestError, UnsupportedBodyError, kind_of, translated
 from api.middleware import allow_body
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields, ImageAnswer, ImageError
 from catalog import Settings
@@ -51,10 +51,21 @@ async def classify(request: Request, services: Services, model: str) -> Classify
         ClientDisconnect: Nobody waits for it any more; what was not computed yet is not.
     """
     arrived_at = time.monotonic()
-    async with _received(request, services.settings) as read:
-        asked = await to_thread.run_sync(_submit, services, model, read, arrived_at)
-    results = await _answered(request, asked)
-    return _answer(asked.pinned, results)
+    asked, outcome = None, "answered"
+    try:
+        async with _received(request, services.settings) as read:
+            asked = await to_thread.run_sync(_submit, services, model, read, arrived_at)
+        return _answer(asked.pinned, await _answered(request, asked))
+    except Exception as error:
+        outcome = kind_of(translated(error)).slug
+        raise
+    finally:
+        services.metrics.request(
+            model=asked.pinned.model.name if asked else "",
+            task=asked.task if asked else "",
+            outcome=outcome,
+            seconds=time.monotonic() - arrived_at,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,13 @@ class _Asked:
     """A request on its way.
 
     Attributes:
+        task: That it names; "" where it names none.
         answered: The results to come, per label set and image.
         deadline: In seconds of time.monotonic().
     """
 
     pinned: PinnedRevision
+    task: str
     answered: Future[list[list[ImageResult]]]
     deadline: float
 
@@ -103,7 +116,7 @@ def _submit(services: Services, model: str, read: Callable[[], Read], arrived_at
         images = list(services.decoding.map(prepare, contents))
         deadline = arrived_at + min(fields.timeout_s or settings.answer_timeout_s, settings.answer_timeout_s)
         answered = services.engine.submit(base, pinned.manifest, images, options=[options], deadline=deadline)
-    return _Asked(pinned, answered, deadline)
+    return _Asked(pinned, options.task or "", answered, deadline)
 
 
 async def _answered(request: Request, asked: _Asked) -> list[ImageResult]:

@@ -11,7 +11,9 @@ from api.uploads import UploadRoom
 from catalog import Catalog, Settings
 from catalog.job_queue import JobQueue
 from serving.engine import Engine
+from serving.metrics import ServingMetrics
 from serving.pinning import Heads
+from serving.residents import Residents
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
 from vlm.experts import ExpertPool
@@ -27,6 +29,7 @@ class Services:
         uploads: Where raw bodies are received.
         decoding: Where images are decoded.
         engine: What owns the device and answers.
+        residents: What keeps the right experts in memory.
         stopping: Set when the server is about to stop, so that endless answers end.
     """
 
@@ -41,6 +44,8 @@ class Services:
     uploads: UploadRoom
     decoding: ThreadPoolExecutor
     engine: Engine
+    residents: Residents
+    metrics: ServingMetrics
     stopping: asyncio.Event
 
 

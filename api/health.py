@@ -18,6 +18,8 @@ def check_health(services: Services) -> HealthAnswer:
     parts: dict[str, PartHealth] = {"catalog": _checked(services, _catalog)}
     reachable = parts["catalog"].status == "ok"
     parts["disk"] = _checked(services, _disk)
+    parts["device"] = _checked(services, _device)
+    parts["residents"] = _checked(services, _residents)
     if reachable:
         parts["heads"] = _checked(services, _heads)
         parts["workers"] = _checked(services, _workers)
@@ -25,6 +27,52 @@ def check_health(services: Services) -> HealthAnswer:
         unknown = PartHealth(status="failing", detail="unknown while the catalog does not answer")
         parts |= {"heads": unknown, "workers": unknown}
     return HealthAnswer(status=_worst([part.status for part in parts.values()]), parts=parts)
+
+
+def check_live(services: Services) -> PartHealth:
+    """Whether the process is worth keeping: its device thread beats, or was started anew when it did not."""
+    status = services.engine.status()
+    if status.is_alive:
+        return PartHealth(status="ok", detail=f"the device beat {status.beat_age_s:.1f} s ago")
+    return PartHealth(
+        status="failing",
+        detail=f"the device has been silent for {status.beat_age_s:.0f} s: restart the service",
+    )
+
+
+def check_ready(services: Services) -> PartHealth:
+    """Whether the next request would be answered, from what is known already: load balancers ask often."""
+    if services.stopping.is_set():
+        return PartHealth(status="failing", detail="the service is stopping")
+    device, residents = _device(services), services.residents.status()
+    if device.status == "failing":
+        return device
+    if services.engine.status().is_overloaded:
+        return PartHealth(status="failing", detail=device.detail)
+    if residents.unreadable and residents.readable == 0:
+        names = ", ".join(residents.unreadable)
+        return PartHealth(status="failing", detail=f"no head can be read ({names}); run `condu verify`")
+    return PartHealth(status="ok", detail=f"{residents.readable} heads readable; {device.detail}")
+
+
+def _device(services: Services) -> PartHealth:
+    live, status = check_live(services), services.engine.status()
+    if live.status == "failing":
+        return live
+    detail = f"{live.detail}; {status.queued_images} of {status.max_queue} images wait"
+    if status.restarts:
+        return PartHealth(
+            status="degraded",
+            detail=f"{detail}; it hung and was started anew {status.restarts} times: look into the log",
+        )
+    return PartHealth(status="degraded" if status.is_overloaded else "ok", detail=detail)
+
+
+def _residents(services: Services) -> PartHealth:
+    status = services.residents.status()
+    if status.problems:
+        return PartHealth(status="degraded", detail="; ".join(status.problems))
+    return PartHealth(status="ok", detail=f"{status.pinned} experts and bases are held in memory")
 
 
 def _checked(services: Services, check: Check) -> PartHealth:

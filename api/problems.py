@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from api.errors import PROBLEMS, ApiError, ProblemKind, kind_of, members_of, translated
 from catalog.errors import CatalogError
 from imagesets.errors import ImagesetError
+from serving.errors import ServingError
 from store.errors import StoreError
 from vlm.errors import VlmError
 
@@ -20,6 +21,7 @@ TRANSLATED = (
     CatalogError,
     ImagesetError,
     VlmError,
+    ServingError,
     ApiError,
     HTTPException,
     RequestValidationError,

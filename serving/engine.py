@@ -26,7 +26,7 @@ from serving.errors import (
     OverloadedError,
     ServingError,
 )
-from serving.metrics import ServingMetrics
+from serving.metrics import DropReason, ServingMetrics
 from serving.schedule import Group, Schedule
 from serving.status import EngineStatus
 from serving.work import Answered, Batch, ImageBatch, Request, TextBatch
@@ -43,7 +43,7 @@ log = structlog.stdlib.get_logger("condu.serving")
 TICK_S = 0.25
 """How often the watchdog looks."""
 
-DROPPED: Mapping[type[ServingError], str] = MappingProxyType(
+DROPPED: Mapping[type[ServingError], DropReason] = MappingProxyType(
     {
         OverloadedError: "overloaded",
         DeadlineExceededError: "deadline",
@@ -258,9 +258,9 @@ class Engine:
     def _tell(self, batch: Batch, began_at: float, seconds: float) -> None:
         if isinstance(batch, ImageBatch):
             waits = [began_at - job.since for job, _, _ in batch.parts]
-            self._metrics.batch("image", batch.size, seconds, waits)
+            self._metrics.batch("image", batch.size, forward_s=seconds, wait_s=waits)
         else:
-            self._metrics.batch("text", 1, seconds, [began_at - batch.job.since])
+            self._metrics.batch("text", 0, forward_s=seconds, wait_s=[began_at - batch.job.since])
 
     # -- the loader
 

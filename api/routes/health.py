@@ -4,8 +4,8 @@ from fastapi import APIRouter, Response
 
 from api.dependencies import Installed
 from api.documentation import problems
-from api.health import check_health
-from api.schemas.installation import HealthAnswer
+from api.health import check_health, check_live, check_ready
+from api.schemas.installation import HealthAnswer, PartHealth
 
 router = APIRouter(prefix="/health", tags=["installation"])
 
@@ -28,3 +28,35 @@ def get_health(response: Response, services: Installed) -> HealthAnswer:
     response.status_code = 503 if health.status == "failing" else 200
     response.headers["Cache-Control"] = "no-store"
     return health
+
+
+@router.get(
+    "/live",
+    summary="Tell whether the process lives",
+    responses={
+        **problems(),
+        503: {"description": "It has to be restarted: the device is silent.", "model": PartHealth},
+    },
+)
+def get_live(response: Response, services: Installed) -> PartHealth:
+    """For a supervisor: 503 says that nothing but a restart helps."""
+    return _told(response, check_live(services))
+
+
+@router.get(
+    "/ready",
+    summary="Tell whether requests are taken",
+    responses={
+        **problems(),
+        503: {"description": "Requests are better sent elsewhere; `detail` says why.", "model": PartHealth},
+    },
+)
+def get_ready(response: Response, services: Installed) -> PartHealth:
+    """For a load balancer: 503 while the service stops, its queue is full, or nothing can be answered."""
+    return _told(response, check_ready(services))
+
+
+def _told(response: Response, part: PartHealth) -> PartHealth:
+    response.status_code = 503 if part.status == "failing" else 200
+    response.headers["Cache-Control"] = "no-store"
+    return part

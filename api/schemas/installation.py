@@ -12,6 +12,8 @@ Status = Literal["ok", "degraded", "failing"]
 class PartHealth(Answer):
     """One part of the installation."""
 
+    model_config = with_example(status="ok", detail="the device beat 0.2 s ago; 3 of 2048 images wait")
+
     status: Status
     detail: str = Field(description="What was looked at, and what was found.")
 
@@ -24,6 +26,8 @@ class HealthAnswer(Answer):
         parts={
             "catalog": {"status": "ok", "detail": "reachable, at the newest schema"},
             "disk": {"status": "ok", "detail": "48318382080 bytes free"},
+            "device": {"status": "ok", "detail": "the device beat 0.2 s ago; 3 of 2048 images wait"},
+            "residents": {"status": "ok", "detail": "2 experts and bases are held in memory"},
             "heads": {"status": "ok", "detail": "2 of 2 heads readable"},
             "workers": {
                 "status": "degraded",
@@ -33,7 +37,9 @@ class HealthAnswer(Answer):
     )
 
     status: Status
-    parts: dict[str, PartHealth] = Field(description="`catalog`, `disk`, `heads` and `workers`.")
+    parts: dict[str, PartHealth] = Field(
+        description="`catalog`, `device`, `disk`, `heads`, `residents` and `workers`."
+    )
 
 
 class WorkerAnswer(Answer):

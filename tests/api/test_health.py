@@ -26,7 +26,7 @@ def test_an_installation_with_a_living_worker_is_well(condu):
     body = health(condu, 200)
 
     assert body["status"] == "ok"
-    assert states(body) == dict.fromkeys(("catalog", "disk", "heads", "workers"), "ok")
+    assert states(body) == dict.fromkeys(("catalog", "disk", "device", "residents", "heads", "workers"), "ok")
 
 
 def test_without_a_living_worker_it_is_degraded_but_answers(condu):

@@ -23,9 +23,9 @@ class Heard(ServingMetrics):
         self.batches: list[tuple[str, int]] = []
         self.reasons: list[str] = []
 
-    def batch(self, kind, size, forward_s, wait_s):
+    def batch(self, kind, size, *, forward_s, wait_s):
         self.batches.append((kind, size))
-        super().batch(kind, size, forward_s, wait_s)
+        super().batch(kind, size, forward_s=forward_s, wait_s=wait_s)
 
     def dropped(self, reason):
         self.reasons.append(reason)

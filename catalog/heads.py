@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import Integer, and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from catalog.tables import BaseRow, ModelRow, RevisionRow
@@ -28,22 +28,30 @@ class HeadMark:
     expired_at: datetime | None
 
 
+# Built once: to build it takes longer than to run it.
+_MARK = (
+    select(
+        ModelRow.name,
+        ModelRow.created_at,
+        BaseRow.created_at,
+        ModelRow.head_revision,
+        RevisionRow.number,
+        RevisionRow.manifest,
+        RevisionRow.expired_at,
+    )
+    .join(BaseRow, BaseRow.name == ModelRow.base)
+    .outerjoin(
+        RevisionRow,
+        and_(
+            RevisionRow.model == ModelRow.name,
+            RevisionRow.number == func.coalesce(bindparam("number", type_=Integer), ModelRow.head_revision),
+        ),
+    )
+    .where(ModelRow.name == bindparam("model"))
+)
+
+
 def find_head(session: Session, model: str, number: int | None = None) -> HeadMark | None:
     """The mark of the model's head, or of that revision; None where there is no such model."""
-    wanted = func.coalesce(number, ModelRow.head_revision)
-    query = (
-        select(
-            ModelRow.name,
-            ModelRow.created_at,
-            BaseRow.created_at,
-            ModelRow.head_revision,
-            RevisionRow.number,
-            RevisionRow.manifest,
-            RevisionRow.expired_at,
-        )
-        .join(BaseRow, BaseRow.name == ModelRow.base)
-        .outerjoin(RevisionRow, and_(RevisionRow.model == ModelRow.name, RevisionRow.number == wanted))
-        .where(ModelRow.name == model)
-    )
-    row = session.execute(query).first()
+    row = session.execute(_MARK, {"model": model, "number": number}).first()
     return None if row is None else HeadMark(*row)

@@ -63,6 +63,7 @@ def test_one_broken_head_of_several_only_degrades(condu, learn_task):
 
 
 def test_a_lost_catalog_fails_the_whole(condu):
+    condu.services.residents.close()  # it looks into the catalog each second, and would open it again
     condu.services.catalog.close()
     for file in condu.settings.data.glob("condu.sqlite*"):
         file.unlink()

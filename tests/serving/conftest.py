@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from api.logs import configure_logs
 from serving.engine import Engine, EngineLimits
 from serving.metrics import ServingMetrics
 from tests.tiny_clip import TINY_CONFIG
@@ -45,6 +46,12 @@ class Gate:
     def __call__(self, module, inputs):
         self.reached.set()
         self.opened.wait(60)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def json_logs() -> None:
+    """Logs as the service writes them; what structlog does by itself, with all locals, takes seconds."""
+    configure_logs()
 
 
 @pytest.fixture(scope="session")

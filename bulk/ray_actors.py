@@ -5,6 +5,7 @@ was started writes them. So every machine must see the input and the blobs under
 """
 
 import math
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from bulk.main import Parts
 from bulk.plan import Work
 
 LOCAL = "local"
+CONNECT_TIMEOUT_S = 10.0
 MAX_TASKS = 10_000
 """Beyond this many, Ray is busier with its own books than with the parts."""
 
@@ -41,13 +43,11 @@ class OverRay:
             BulkError: What an actor met.
         """
         ray = _ray()
+        check_reachable(self._address)
         try:
             ray.init(address=self._address, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RayError(
-                f"no Ray cluster answers at {self._address}: {error}",
-                remedy="start one (ray start --head) or use --ray local",
-            ) from error
+            raise _unreachable(self._address, error) from error
         try:
             yield from self._parts(ray, work, numbers, on_images=on_images)
         except ray.exceptions.RayError as error:
@@ -64,7 +64,7 @@ class OverRay:
         from ray.data import ActorPoolStrategy, DataContext  # noqa: PLC0415 - an extra
 
         DataContext.get_current().enable_progress_bars = False
-        share = _share(ray.nodes(), self._num_actors)
+        share = share_of(ray.nodes(), self._num_actors)
         parts = ray.data.from_items(
             [{"part": number} for number in numbers], override_num_blocks=min(len(numbers), MAX_TASKS)
         ).map_batches(
@@ -77,10 +77,9 @@ class OverRay:
         )
         for made in parts.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             (row,) = made.to_pylist()
-            if row["error"] is not None:
-                raise getattr(errors, row["error"])(row["message"], remedy=row["remedy"])
-            on_images(len(work.job.part(row["part"])))
-            yield row["part"], row["content"]
+            number, content = unpacked(row)
+            on_images(len(work.job.part(number)))
+            yield number, content
 
 
 class PartActor:
@@ -96,10 +95,11 @@ class PartActor:
     def __call__(self, wanted: pa.Table) -> pa.Table:
         """A table with a row a part: its bytes, or what went wrong."""
         return pa.Table.from_pylist(
-            [self._made(number) for number in wanted.column("part").to_pylist()], schema=_MADE
+            [self.made(number) for number in wanted.column("part").to_pylist()], schema=_MADE
         )
 
-    def _made(self, number: int) -> dict[str, Any]:
+    def made(self, number: int) -> dict[str, Any]:
+        """The part's row."""
         row: dict[str, Any] = {
             "part": number,
             "content": None,
@@ -115,6 +115,32 @@ class PartActor:
         return {**row, "content": content}
 
 
+def check_reachable(address: str) -> None:
+    """RayError when nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> RayError:
+    return RayError(
+        f"no Ray cluster answers at {address}: {error}",
+        remedy="start one (ray start --head) and name it, or use --ray local",
+    )
+
+
+def unpacked(row: dict[str, Any]) -> tuple[int, bytes]:
+    """The part of an actor's row, or the error that it met, raised."""
+    if row["error"] is not None:
+        kind: type[BulkError] = getattr(errors, row["error"])
+        raise kind(row["message"], remedy=row["remedy"])
+    return row["part"], row["content"]
+
+
 _MADE = pa.schema(
     [
         ("part", pa.int64()),
@@ -126,7 +152,7 @@ _MADE = pa.schema(
 )
 
 
-def _share(nodes: Sequence[dict[str, Any]], num_actors: int | None) -> dict[str, Any]:
+def share_of(nodes: Sequence[dict[str, Any]], num_actors: int | None) -> dict[str, Any]:
     """How many actors there are, and what each of them takes of the cluster."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     num_gpus = int(sum(node.get("GPU", 0) for node in alive))

@@ -38,9 +38,9 @@ class Server:
 
 
 @contextmanager
-def started(data_folder):
+def started(data_folder, program=PROGRAM):
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(data_folder)],
+        [sys.executable, "-c", program, str(data_folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

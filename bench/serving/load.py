@@ -7,6 +7,7 @@ service.
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import IO, Any
 from bench.serving.calls import Call
 
 TELL_EVERY = 10
+STDIN = 0
 MAX_HEAD_BYTES = 2**16
 MAX_BODY_BYTES = 2**26
 
@@ -35,6 +37,7 @@ class Load:
         warm_up_s: What is answered within it is not counted.
         seconds: How long it goes on after that; None sends every call once.
         answers: Where each answer is written down, a line each.
+        allowed: Calls that may be sent so far; None is all of them.
     """
 
     host: str
@@ -45,12 +48,19 @@ class Load:
     warm_up_s: float = 0.0
     seconds: float | None = None
     answers: IO[str] | None = None
+    allowed: int | None = None
     latencies_s: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     images: int = 0
     _next: int = 0
     _done: int = 0
     _encoded: dict[int, bytes] = field(default_factory=dict)
+    _more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def allow(self, count: int) -> None:
+        """Let so many calls be sent in all."""
+        self.allowed = count
+        self._more.set()
 
     async def run(self) -> dict[str, Any]:
         """What happened."""
@@ -74,6 +84,9 @@ class Load:
         reader, writer = await asyncio.open_connection(self.host, self.port, limit=2**20)
         try:
             while (index := self._take()) is not None:
+                while self.allowed is not None and index >= self.allowed:
+                    self._more.clear()
+                    await self._more.wait()
                 request = self._encoded.get(index) or self._encode(index)
                 sent = time.monotonic()
                 writer.write(request)
@@ -118,6 +131,21 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return status, await reader.readexactly(length)
 
 
+async def _run(load: Load) -> dict[str, Any]:
+    """Run the load, and hear on stdin meanwhile how many calls may be sent."""
+    loop = asyncio.get_running_loop()
+
+    def hear() -> None:
+        said = os.read(STDIN, 2**16)
+        if not said:
+            loop.remove_reader(STDIN)
+        for line in said.splitlines():
+            load.allow(json.loads(line)["allowed"])
+
+    loop.add_reader(STDIN, hear)
+    return await load.run()
+
+
 def _say(line: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
@@ -137,8 +165,9 @@ def main() -> None:
         warm_up_s=orders["warm_up_s"],
         seconds=orders["seconds"],
         answers=answers,
+        allowed=orders["allowed"],
     )
-    found = asyncio.run(load.run())
+    found = asyncio.run(_run(load))
     if answers is not None:
         answers.close()
     _say(found)

@@ -89,9 +89,9 @@ def run_mixed(
     path = folder / "mixed.answers"
     publisher = _Publisher(installation, heads, plan)
 
-    def on_done(count: int) -> None:
+    def on_done(count: int) -> int:
         steps.done(count - publisher.done)
-        publisher.on_done(count)
+        return publisher.on_done(count)
 
     found = generate_load(
         port=service.port,
@@ -100,6 +100,7 @@ def run_mixed(
         concurrency=plan.mixed_concurrency,
         log=service.log,
         answers=path,
+        allowed=publisher.allowed,
         on_done=on_done,
     )
     steps.done(plan.mixed_requests - publisher.done)
@@ -157,19 +158,30 @@ def _check(
 
 
 class _Publisher:
-    """Publishes a revision after every so many answers: a further task comes, and goes again."""
+    """Publishes a revision after every so many answers: a further task comes, and goes again.
+
+    Requests go on meanwhile, but not past the next revision's turn: where they are fast and publishing is
+    slow, all of them would be answered from the first one.
+    """
 
     def __init__(self, installation: Installation, heads: Heads, plan: ServingPlan) -> None:
         self._installation, self._heads, self._plan = installation, heads, plan
         self._is_there = False
         self.done = 0
 
-    def on_done(self, count: int) -> None:
+    @property
+    def allowed(self) -> int:
+        """Requests that may be sent so far."""
+        return self._plan.publish_every * (len(self._heads.numbers) + 1)
+
+    def on_done(self, count: int) -> int:
+        """Publish, when it is time; how many requests may be sent now."""
         before, self.done = self.done // self._plan.publish_every, count
         if count // self._plan.publish_every > before:
             change = self._installation.drop if self._is_there else self._installation.learn
             self._heads.publish(lambda: change(self._plan.num_experts).number)
             self._is_there = not self._is_there
+        return self.allowed
 
 
 def _call(asked: Asked, foreign: Sequence[str]) -> Call:

@@ -91,9 +91,13 @@ def generate_load(
     warm_up_s: float = 0.0,
     seconds: float | None = None,
     answers: Path | None = None,
-    on_done: Callable[[int], None] | None = None,
+    allowed: int | None = None,
+    on_done: Callable[[int], int | None] | None = None,
 ) -> dict[str, Any]:
-    """What the load generator found; `on_done` hears how many requests were answered."""
+    """What the load generator found.
+
+    `on_done` hears how many requests were answered, and tells how many may be sent where not all may.
+    """
     orders = {
         "host": "127.0.0.1",
         "port": port,
@@ -103,13 +107,13 @@ def generate_load(
         "warm_up_s": warm_up_s,
         "seconds": seconds,
         "answers": None if answers is None else str(answers),
+        "allowed": allowed,
     }
     with running([sys.executable, "-m", "bench.serving.load"], log) as process:
         said = ask(process, orders, log)
         while "done" in said:
-            if on_done is not None:
-                on_done(said["done"])
-            said = told(process, log)
+            may = on_done(said["done"]) if on_done is not None else None
+            said = told(process, log) if may is None else ask(process, {"allowed": may}, log)
     return said
 
 

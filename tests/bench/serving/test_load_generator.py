@@ -117,3 +117,26 @@ def test_a_ratio_is_the_median_over_the_rounds():
 def test_a_plan_that_compares_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 2 experts"):
         ServingPlan(num_experts=1)
+
+
+def test_no_more_calls_are_sent_than_are_allowed():
+    calls = [Call(f"/{number}", (0,)) for number in range(6)]
+    made = []
+
+    def make(port):
+        made.append(Load("127.0.0.1", port, calls, PHOTOGRAPHS, concurrency=2, allowed=2))
+        return made[0]
+
+    async def allowing():
+        serving = asyncio.create_task(_with_server(200, make))
+        while not (made and made[0].statuses["200"] == 2):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        before = made[0].statuses["200"]
+        made[0].allow(6)
+        return before, await serving
+
+    before, (found, _) = asyncio.run(allowing())
+
+    assert before == 2
+    assert found["statuses"] == {"200": 6}

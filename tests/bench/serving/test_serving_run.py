@@ -84,7 +84,7 @@ def test_a_peer_is_measured_or_named_with_the_command_that_installs_it(document)
 
 
 def test_the_page_documents_exactly_the_keys_that_are_written(document):
-    page = (ROOT / "docs/serving.md").read_text()
+    page = (ROOT / "docs/serving-benchmark.md").read_text()
 
     assert set(re.findall(r"`serving\.(\w+)`", page)) == set(document["serving"])
 

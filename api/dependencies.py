@@ -49,8 +49,8 @@ class Services:
     stopping: asyncio.Event
 
 
-def get_services(request: Request) -> Services:
-    """The services of the app that received the request."""
+async def get_services(request: Request) -> Services:
+    """The services of the app that received the request; async, because others cost a change of threads."""
     services: Services = request.app.state.services
     return services
 

@@ -162,7 +162,8 @@ def test_a_head_that_cannot_be_read_is_named(reside, catalog, learned):
     digest = learned.store.blobs.put(broken.to_json()).digest
     publish(catalog, learned, broken, parent=1)
     learned.store.blobs.delete(digest)
-    wait_until(lambda: residents.status().unreadable == ("animals",))
+    wait_until(lambda: residents.status().unreadable)
+    assert residents.status().unreadable == ("animals",)
 
 
 def test_a_catalog_that_is_gone_does_not_end_the_looking(reside, catalog, tmp_path):

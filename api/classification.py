@@ -6,8 +6,8 @@ import binascii
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -55,14 +55,14 @@ async def classify(request: Request, services: Services, model: str) -> Classify
     try:
         async with _received(request, services.settings) as read:
             asked = await to_thread.run_sync(_submit, services, model, read, arrived_at)
-        return _answer(asked.pinned, await _answered(request, asked))
+        return _answer(asked, await _answered(request, asked))
     except Exception as error:
         outcome = kind_of(translated(error)).slug
         raise
     finally:
         services.metrics.request(
             model=asked.pinned.model.name if asked else "",
-            task=asked.task if asked else "",
+            task=(asked.fields.task or "") if asked else "",
             outcome=outcome,
             seconds=time.monotonic() - arrived_at,
         )
@@ -73,13 +73,13 @@ class _Asked:
     """A request on its way.
 
     Attributes:
-        task: That it names; "" where it names none.
+        fields: How to answer.
         answered: The results to come, per label set and image.
         deadline: In seconds of time.monotonic().
     """
 
     pinned: PinnedRevision
-    task: str
+    fields: ClassifyFields
     answered: Future[list[list[ImageResult]]]
     deadline: float
 
@@ -106,20 +106,30 @@ def _submit(services: Services, model: str, read: Callable[[], Read], arrived_at
     """Everything between the body and the device, in one thread: many threads hand over at a price."""
     settings = services.settings
     fields, contents = read()
-    options = PredictionOptions(**fields.model_dump(exclude={"revision", "images", "timeout_s"}))
+    options = _options(fields)
     pinned = services.heads.pin(model, fields.revision)
-    if options.task is not None:
-        pinned.require_task(options.task)
+    if fields.task is not None:
+        pinned.require_task(fields.task)
     base = pinned.ref
     with services.engine.expecting(len(contents)):
         prepare = partial(_prepare, preprocessing=base.preprocessing, settings=settings)
         images = list(services.decoding.map(prepare, contents))
         deadline = arrived_at + min(fields.timeout_s or settings.answer_timeout_s, settings.answer_timeout_s)
-        answered = services.engine.submit(base, pinned.manifest, images, options=[options], deadline=deadline)
-    return _Asked(pinned, options.task or "", answered, deadline)
+        answered = services.engine.submit(base, pinned.manifest, images, options=options, deadline=deadline)
+    return _Asked(pinned, fields, answered, deadline)
 
 
-async def _answered(request: Request, asked: _Asked) -> list[ImageResult]:
+def _options(fields: ClassifyFields) -> list[PredictionOptions]:
+    """One for each label set; they differ in their labels alone."""
+    given = fields.model_dump(exclude={"revision", "images", "timeout_s", "label_sets"})
+    if fields.label_sets is None:
+        return [PredictionOptions(**given)]
+    if fields.labels is not None or fields.label_set is not None:
+        raise InvalidRequestError("label_sets stand in place of labels and label_set: give one of them")
+    return [PredictionOptions(**{**given, "labels": labels}) for labels in fields.label_sets.values()]
+
+
+async def _answered(request: Request, asked: _Asked) -> list[list[ImageResult]]:
     waiting = asyncio.wrap_future(asked.answered)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
@@ -130,10 +140,13 @@ async def _answered(request: Request, asked: _Asked) -> list[ImageResult]:
             return_when=asyncio.FIRST_COMPLETED,
         )
         if waiting.done():
-            return waiting.result()[0]
+            return waiting.result()
         if gone.done():
             raise ClientDisconnect
-        raise DeadlineExceededError("the answer did not come in time; ask again, or allow more time")
+        late = DeadlineExceededError("the answer did not come in time; ask again, or allow more time")
+        with suppress(InvalidStateError):  # answered, or told so by the watchdog, in this very moment
+            asked.answered.set_exception(late)  # so that it is not counted as one that the client gave up
+        raise late
     finally:
         waiting.cancel()
         gone.cancel()
@@ -145,13 +158,17 @@ async def _disconnected(request: Request) -> None:
 
 
 def _read_json(body: bytes, settings: Settings) -> Read:
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidRequestError("the body is not JSON") from None
+    values = _parsed(body, "the body")
     fields = _validated(ClassifyBody, values)
     _check_count(len(fields.images), settings)
     return fields, [_decoded(text) for text in fields.images]
+
+
+def _parsed(text: str | bytes, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidRequestError(f"{what} is not JSON") from None
 
 
 def _read_form(form: FormData, settings: Settings) -> Read:
@@ -159,6 +176,8 @@ def _read_form(form: FormData, settings: Settings) -> Read:
     _check_count(len(images), settings)
     values: dict[str, Any] = {name: form.getlist(name) for name in LISTS if name in form}
     values |= {name: form[name] for name in form if name not in (*LISTS, "images")}
+    if isinstance(values.get("label_sets"), str):
+        values["label_sets"] = _parsed(values["label_sets"], "the field 'label_sets'")
     repeated = [name for name in values if name not in LISTS and len(form.getlist(name)) > 1]
     if repeated:
         raise InvalidRequestError(f"the field {repeated[0][:80]!r} is given more than once")
@@ -222,14 +241,22 @@ def _too_large(size_bytes: int, settings: Settings) -> ImageRejectedError | None
     )
 
 
-def _answer(pinned: PinnedRevision, results: Sequence[ImageResult]) -> ClassifyAnswer:
-    return ClassifyAnswer(
-        model=pinned.model.name, revision=pinned.number, results=[_image_answer(result) for result in results]
-    )
+def _answer(asked: _Asked, results: Sequence[Sequence[ImageResult]]) -> ClassifyAnswer:
+    names = None if asked.fields.label_sets is None else tuple(asked.fields.label_sets)
+    answers = [_image_answer(image, names) for image in zip(*results, strict=True)]
+    return ClassifyAnswer(model=asked.pinned.model.name, revision=asked.pinned.number, results=answers)
 
 
-def _image_answer(result: ImageResult) -> ImageAnswer:
-    error = ImageError(reason=result.error.reason, detail=str(result.error)) if result.error else None
-    return ImageAnswer.model_validate(
-        {"predictions": result.predictions, "experts": result.experts, "error": error}, from_attributes=True
-    )
+def _image_answer(results: Sequence[ImageResult], names: Sequence[str] | None) -> ImageAnswer:
+    """One image's answer, from its results for each label set; `names` is None where there is one without."""
+    first = results[0]
+    error = ImageError(reason=first.error.reason, detail=str(first.error)) if first.error else None
+    answer = {
+        "predictions": first.predictions if names is None else (),
+        "experts": first.experts,
+        "error": error,
+        "label_sets": None
+        if names is None
+        else {name: result.predictions for name, result in zip(names, results, strict=True)},
+    }
+    return ImageAnswer.model_validate(answer, from_attributes=True)

@@ -9,6 +9,9 @@ from api.schemas.shapes import Answer, Digest, Name, RequestBody, with_example
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
+MAX_LABEL_SETS = 100
+
+
 class ClassifyFields(RequestBody):
     """How to answer. Without `task`, each image finds the experts that know images like it."""
 
@@ -18,6 +21,13 @@ class ClassifyFields(RequestBody):
         None,
         description="`own`, the classes of the task that is named; `union`, all that the model has learned. "
         "Without it, `own` where a task is named, else `union`.",
+    )
+    label_sets: dict[Name, tuple[str, ...]] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_LABEL_SETS,
+        description="Several sets of labels by name: each is chosen among by itself, from one "
+        "look at the image. In a form, as JSON.",
     )
     templates: tuple[str, ...] | None = Field(
         None, description="Prompts, each with one {}; else the task's own."
@@ -81,7 +91,12 @@ class ImageError(Answer):
 class ImageAnswer(Answer):
     """The answer for one image, or its error."""
 
-    predictions: list[PredictionAnswer] = Field(description="The likeliest first.")
+    predictions: list[PredictionAnswer] = Field(
+        description="The likeliest first; empty where `label_sets` were asked for."
+    )
+    label_sets: dict[Name, list[PredictionAnswer]] | None = Field(
+        None, description="The same for each of the `label_sets` that were asked for."
+    )
     experts: list[ExpertAnswer]
     error: ImageError | None = None
 

@@ -1,4 +1,5 @@
 import base64
+import json
 import threading
 
 import pytest
@@ -289,3 +290,43 @@ def digest_of(answer):
 
 def test_a_model_that_is_not_there_cannot_answer(learned):
     assert ask(learned, url="/v1/models/nobody/classify").status_code == 404
+
+
+LABEL_SETS = {"pose": ["sitting", "lying"], "animal": ["cat", "dog", "sea otter"]}
+
+
+def test_several_label_sets_are_each_chosen_among_by_itself(learned):
+    asked = {"task": "pets", "templates": ["{}"], "top_k": 9}
+    together = answers(learned, label_sets=json.dumps(LABEL_SETS), **asked)
+    for name, labels in LABEL_SETS.items():
+        alone = answers(learned, labels=labels, **asked)
+        for one, each in zip(alone["results"], together["results"], strict=True):
+            assert [found["label"] for found in each["label_sets"][name]] == [
+                found["label"] for found in one["predictions"]
+            ]
+            assert [found["probability"] for found in each["label_sets"][name]] == pytest.approx(
+                [found["probability"] for found in one["predictions"]], abs=1e-5
+            )
+            assert each["experts"] == one["experts"]
+            assert each["predictions"] == []
+
+
+def test_label_sets_come_in_json_as_well(learned):
+    body = {"images": [base64.b64encode(PICTURES[0]).decode()], "task": "pets", "label_sets": LABEL_SETS}
+    result = learned.post(URL, json=body).json()["results"][0]
+    assert result["label_sets"].keys() == LABEL_SETS.keys()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"label_sets": "{nonsense"}, "'label_sets' is not JSON"),
+        ({"label_sets": "{}"}, "label_sets"),
+        ({"label_sets": json.dumps(LABEL_SETS), "labels": ["cat"]}, "stand in place of labels"),
+        ({"label_sets": json.dumps({"empty": []})}, "label"),
+    ],
+)
+def test_label_sets_that_make_no_sense_are_refused(learned, fields, told):
+    response = ask(learned, **fields)
+    assert response.status_code == 422
+    assert told in response.json()["detail"]

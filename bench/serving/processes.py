@@ -54,7 +54,8 @@ def stop(process: "subprocess.Popen[str]") -> None:
         _send(pid, signal.SIGKILL)  # a worker that outlived its server
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            pipe.close()
+            with contextlib.suppress(BrokenPipeError):  # what it did not live to read
+                pipe.close()
 
 
 def told(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
@@ -75,10 +76,15 @@ def told(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
 
 def ask(process: "subprocess.Popen[str]", question: Mapping[str, Any], log: Path) -> dict[str, Any]:
     """The answer of a process that reads and writes JSON lines."""
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(question) + "\n")
-    process.stdin.flush()
+    say(process, question)
     return told(process, log)
+
+
+def say(process: "subprocess.Popen[str]", line: Mapping[str, Any]) -> None:
+    """Write a JSON line to the process."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(line) + "\n")
+    process.stdin.flush()
 
 
 def generate_load(
@@ -113,7 +119,11 @@ def generate_load(
         said = ask(process, orders, log)
         while "done" in said:
             may = on_done(said["done"]) if on_done is not None else None
-            said = told(process, log) if may is None else ask(process, {"allowed": may}, log)
+            if may is not None and may != allowed:
+                allowed = may
+                with contextlib.suppress(BrokenPipeError):  # it has sent all and gone
+                    say(process, {"allowed": may})
+            said = told(process, log)
     return said
 
 

@@ -54,7 +54,8 @@ async def classify(request: Request, services: Services, model: str) -> Classify
     asked, outcome = None, "answered"
     try:
         async with _received(request, services.settings) as read:
-            asked = await to_thread.run_sync(_submit, services, model, read, arrived_at)
+            submit = partial(_submit, services, model, read, arrived_at=arrived_at)
+            asked = await to_thread.run_sync(submit)
         return _answer(asked, await _answered(request, asked))
     except Exception as error:
         outcome = kind_of(translated(error)).slug
@@ -102,7 +103,7 @@ async def _received(request: Request, settings: Settings) -> AsyncIterator[Calla
         yield partial(_read_form, form, settings)
 
 
-def _submit(services: Services, model: str, read: Callable[[], Read], arrived_at: float) -> _Asked:
+def _submit(services: Services, model: str, read: Callable[[], Read], *, arrived_at: float) -> _Asked:
     """Everything between the body and the device, in one thread: many threads hand over at a price."""
     settings = services.settings
     fields, contents = read()

@@ -110,7 +110,7 @@ class Load:
         if self._done % TELL_EVERY == 0:
             _say({"done": self._done})
         if self.answers is not None:
-            line = {"call": index, "status": status, "sent": sent, "received": now, "body": json.loads(body)}
+            line = {"call": index, "status": status, "sent": sent, "received": now, "body": _read(body)}
             self.answers.write(json.dumps(line) + "\n")
         if now >= self._counts_from:
             self.latencies_s.append(now - sent)
@@ -128,7 +128,18 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
+        elif name.lower() == b"transfer-encoding":
+            return status, await _chunks(reader)
     return status, await reader.readexactly(length)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while True:
+        size = int(await reader.readline(), 16)
+        body += (await reader.readexactly(size + 2))[:-2]
+        if size == 0:
+            return body
 
 
 async def _run(load: Load) -> dict[str, Any]:
@@ -144,6 +155,14 @@ async def _run(load: Load) -> dict[str, Any]:
 
     loop.add_reader(STDIN, hear)
     return await load.run()
+
+
+def _read(body: bytes) -> Any:
+    """The JSON, or what stands in its place."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
 
 
 def _say(line: dict[str, Any]) -> None:

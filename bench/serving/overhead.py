@@ -23,7 +23,7 @@ STOPS_WITHIN_S = 30.0
 
 
 def measure_overhead(
-    installation: Installation, photographs: Sequence[bytes], plan: ServingPlan, steps: Steps
+    installation: Installation, photographs: Sequence[bytes], plan: ServingPlan, *, steps: Steps
 ) -> dict[str, Any]:
     """Batch -> medians of the model alone and of the engine, and what lies between them, in milliseconds."""
     assert installation.head is not None

@@ -171,10 +171,10 @@ class OpenClipLoop(Participant):
 
 @contextmanager
 def service(
-    data: Path, photographs: Path, log: Path, *, expert_cache_bytes: int | None = None
+    data_folder: Path, photographs: Path, log: Path, *, expert_cache_bytes: int | None = None
 ) -> Iterator[Service]:
     """The api on a data folder, ready to answer."""
-    environment = {"CONDU_DATA": str(data), "CONDU_HOST": "127.0.0.1", "CONDU_PORT": "0"}
+    environment = {"CONDU_DATA": str(data_folder), "CONDU_HOST": "127.0.0.1", "CONDU_PORT": "0"}
     if expert_cache_bytes is not None:
         environment["CONDU_EXPERT_CACHE_BYTES"] = str(expert_cache_bytes)
     arguments = [sys.executable, "-m", "cli.main", "api", "--json"]

@@ -113,7 +113,7 @@ def _stage(folder: Path, base: BaseWeights, plan: ServingPlan, *, steps: Steps) 
 
 def _measure(stage: Stage, peers: Peers) -> dict[str, Any]:
     plan, folder, steps = stage.plan, stage.folder, stage.steps
-    overhead = measure_overhead(stage.installation, stage.contents, plan, steps)
+    overhead = measure_overhead(stage.installation, stage.contents, plan, steps=steps)
     switching = measure_switching(
         stage.installation, plan, folder=folder, photographs=stage.photographs, steps=steps
     )

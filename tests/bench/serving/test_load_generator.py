@@ -8,7 +8,7 @@ from email.parser import BytesParser
 import pytest
 
 from bench.serving.calls import BOUNDARY, Call
-from bench.serving.load import Load
+from bench.serving.load import Load, _answer, _read
 from bench.serving.plan import ServingPlan
 from bench.serving.turns import percentiles_ms, ratios
 
@@ -140,3 +140,18 @@ def test_no_more_calls_are_sent_than_are_allowed():
 
     assert before == 2
     assert found["statuses"] == {"200": 6}
+
+
+def test_an_answer_in_chunks_is_read_to_its_end():
+    async def read():
+        reader = asyncio.StreamReader()
+        reader.feed_data(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n"
+        )
+        return await _answer(reader)
+
+    assert asyncio.run(read()) == (200, b"[1,2]")
+
+
+def test_an_answer_that_is_no_json_is_kept_as_text():
+    assert (_read(b"oh"), _read(b"[1]")) == ("oh", [1])

@@ -8,7 +8,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("condu", "numpy", "torch", "numba", "safetensors", "zstandard", "zipnn", "deltatensors")
+PACKAGES = (
+    "condu",
+    "numpy",
+    "torch",
+    "open_clip_torch",
+    "numba",
+    "safetensors",
+    "zstandard",
+    "zipnn",
+    "deltatensors",
+    "litserve",
+    "ray",
+)
 _SOURCES = Path(__file__).resolve().parents[1]
 
 

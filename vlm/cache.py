@@ -196,8 +196,8 @@ class LeasedCache(Generic[K, V]):
             dropped.append(self._drop(key))
         return dropped
 
-    def _drop(self, key: K) -> V:
-        entry = self._entries.pop(key)
+    def _drop(self, name: K) -> V:
+        entry = self._entries.pop(name)
         self._size_bytes -= entry.size_bytes
         self._evictions += 1
         return entry.made.result()

@@ -7,7 +7,19 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("store", "catalog", "imagesets", "vlm", "serving", "bulk", "api", "worker", "bench", "cli", "migrations")
+ROOMS = (
+    "store",
+    "catalog",
+    "imagesets",
+    "vlm",
+    "serving",
+    "bulk",
+    "api",
+    "worker",
+    "bench",
+    "cli",
+    "migrations",
+)
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".lock", ".yml", ".json", ".html", ".css", ".js", ".txt", ".mako"}
 TEXTS_WITHOUT_SUFFIX = {"Makefile", "LICENSE", ".gitignore", "run"}
 LARGEST_TEXT_BYTES = 1_000_000

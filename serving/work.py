@@ -45,7 +45,12 @@ class Request:
         return self._step(None)
 
     def meet(self, place: int, met: Met) -> Sequence[Need]:
-        """Take what came of its need number `place`; the next needs, once all of the last ones are met."""
+        """Take what came of its need number `place`; the next needs, once all of the last ones are met.
+
+        One that has ended, because its caller went or a need of it failed, has no more.
+        """
+        if self.answered.done():
+            return ()
         self._met[place] = met
         self._num_unmet -= 1
         if self._num_unmet:

@@ -212,12 +212,12 @@ class Engine:
             turn.held.close()
 
     def _run_batch(self, turn: _Turn, batch: Batch, group: Group) -> None:
-        expert, began_at = group.expert, time.monotonic()
-        assert expert is not None  # noqa: S101 - the schedule gives batches of experts in memory alone
+        # Nothing here may hold the expert beyond `end_batch`: it would keep its memory from being used again.
+        began_at = time.monotonic()
         met = (
-            self._image_batch(expert, batch)
+            self._image_batch(_in_memory(group), batch)
             if isinstance(batch, ImageBatch)
-            else self._text_batch(expert, batch, group)
+            else self._text_batch(_in_memory(group), batch, group)
         )
         seconds = time.monotonic() - began_at
         if turn.is_over:
@@ -317,6 +317,11 @@ class Engine:
         self._num_restarts += 1
         self._metrics.restarted()
         self._threads[0] = _started("device", self._run_device, self._turn)
+
+
+def _in_memory(group: Group) -> Expert:
+    assert group.expert is not None  # noqa: S101 - the schedule gives batches of experts in memory alone
+    return group.expert
 
 
 def _started(name: str, run: Callable[..., None], *arguments: object) -> threading.Thread:

@@ -17,6 +17,7 @@ from tests.serving.asking import (
 )
 from tests.serving.conftest import Heard
 from tests.vlm.conftest import TASKS
+from vlm.architecture import Architecture
 from vlm.errors import ImageRejectedError
 from vlm.prediction import Predictor
 from vlm.prediction_options import PredictionOptions
@@ -92,6 +93,28 @@ def is_refused(engine, learned):
 
 def names_of(manifest):
     return [task.name for task in manifest.tasks]
+
+
+def test_switching_experts_builds_no_more_models_than_fit(make_engine, learned, monkeypatch):
+    built = []
+    build = Architecture.build
+
+    def counted(self, tensors):
+        built.append(1)
+        return build(self, tensors)
+
+    monkeypatch.setattr(Architecture, "build", counted)
+    engine = make_engine(models=4)
+
+    def call(seed):
+        for turn in range(20):
+            task = list(TASKS)[(turn + seed) % 3]
+            ask(engine, learned, [learned.picture(turn)], PredictionOptions(task=task))
+
+    with ThreadPoolExecutor(3) as callers:
+        list(callers.map(call, range(3)))
+    assert engine.predictor.pool.stats().evictions >= 15
+    assert len(built) <= 3  # the base and the two experts that fit beside it and the unified delta
 
 
 def test_requests_that_come_while_the_device_is_busy_share_a_batch(make_engine, learned, gate):

@@ -39,7 +39,7 @@ POINTS = {
 # task has 24 images, and its own measuring takes three calls.
 REMEASURING_POINTS = {
     "nothing, an archive half unpacked": ("imagesets.archive", "_write", 29, False),
-    "nothing, an expert half measured": ("vlm.evaluation", "logits", 4, False),
+    "nothing, an expert half measured": ("vlm.evaluation", "image_features", 4, False),
     "the first task, the second half measured": ("worker.jobs.remeasuring", "evaluate", 2, False),
     "the first task, the second measured and not noted": ("worker.jobs.remeasuring", "evaluate", 2, True),
     "all tasks, none published": ("worker.jobs.publishing", "measure_tasks", 1, True),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from serving.errors import DeadlineExceededError, OverloadedError
+from serving.work import Request
 from store.errors import NotFoundError
 from tests.serving.asking import (
     WAIT_S,
@@ -18,7 +19,9 @@ from tests.serving.asking import (
 from tests.serving.conftest import Heard
 from tests.vlm.conftest import TASKS
 from vlm.architecture import Architecture
+from vlm.class_weights import digest_choices
 from vlm.errors import ImageRejectedError
+from vlm.inquiry import ClassifierNeeded, Participant
 from vlm.prediction import Predictor
 from vlm.prediction_options import PredictionOptions
 
@@ -145,6 +148,43 @@ def test_a_long_request_does_not_keep_a_short_one_of_the_same_expert_waiting(mak
         gate.opened.set()
         long.result(WAIT_S)
     assert ended == ["short", "long"]
+
+
+def test_an_expert_that_does_not_fit_is_answered_before_the_others_have_nothing_left(make_engine, learned):
+    engine = make_engine(models=4, max_batch=1)
+    busy = [
+        submit(engine, learned, [learned.picture(0)] * 250, PredictionOptions(task=task))
+        for task in ("pets", "flowers")
+        for _ in range(4)
+    ]
+    assert ask(engine, learned, [learned.picture(1)], PredictionOptions(task="digits"))
+    assert not any(answered.done() for answered in busy)
+    for answered in busy:
+        answered.cancel()
+
+
+def test_needs_that_are_all_known_already_are_met_at_once(make_engine, learned):
+    engine = make_engine()
+    ask(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
+    who = Participant(learned.base, learned.manifest, "pets")
+    task = learned.manifest.task("pets")
+    need = ClassifierNeeded(who, task.classes, task.templates, digest_choices(task.classes, task.templates))
+
+    class OnlyWeights:
+        """Asks twice for what is kept, and for no image."""
+
+        images = ()
+
+        def answer(self):
+            first = yield [need]
+            second = yield [need, need]
+            return [first, second]
+
+    request = Request(OnlyWeights(), None)
+    engine._backlog.enter(request)  # noqa: SLF001 - no inquiry of today needs class weights alone
+    engine._backlog.place(request, request.begin())  # noqa: SLF001
+    first, second = request.answered.result(0)
+    assert [*first, *second] == [engine.predictor.class_weights.find(need.name)] * 3
 
 
 def test_a_batch_waits_a_moment_for_images_that_are_being_read(make_engine, learned):

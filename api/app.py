@@ -133,8 +133,8 @@ async def lifespan(app: FastAPI, *, settings: Settings) -> AsyncIterator[None]:
 
 
 def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event) -> Services:
-    if settings.num_threads is not None:
-        torch.set_num_threads(settings.num_threads)
+    # Each thread that decodes brings helpers of its own; on two cores, leaving one to them answers faster.
+    torch.set_num_threads(settings.num_threads or max(1, torch.get_num_threads() - 1))
     upgrade(settings.catalog_url)
     catalog = Catalog(settings)
     stack.callback(catalog.close)

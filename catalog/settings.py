@@ -40,7 +40,9 @@ class Settings(BaseSettings):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one.")
     num_threads: Count | None = Field(
-        None, description="CPU threads of torch and of the store's kernels; without it torch decides."
+        None,
+        description="CPU threads of torch and of the store's kernels; without it torch decides, and the api "
+        "takes one fewer, so that decoding has a core.",
     )
     # The base and the four experts of an answer without a task, at the size of a ViT-B.
     expert_cache_bytes: Bytes = Field(

@@ -38,6 +38,7 @@ class Backlog:
         self.schedule = schedule
         self.changed = threading.Condition()
         self.num_queued = 0
+        self._open: set[Request] = set()
         self._predictor = predictor
         self._pool = predictor.pool
         self._max_queue = max_queue
@@ -53,7 +54,8 @@ class Backlog:
         with self.changed:
             self._refuse_more_than_fit(request.num_images, self.num_queued)
             self.num_queued += request.num_images
-        request.answered.add_done_callback(lambda _: self._leave(request.num_images))
+            self._open.add(request)
+        request.answered.add_done_callback(lambda _: self._leave(request))
 
     @contextmanager
     def expecting(self, num_images: int) -> Iterator[None]:
@@ -93,17 +95,15 @@ class Backlog:
         """Take no more requests, wait for those that are here, and give those that are left."""
         with self.changed:
             self._is_closing = True
-            self.changed.wait_for(lambda: self.num_queued == 0, timeout_s)
-            return [request for group in self.schedule.groups() for request in group.requests()]
+            self.changed.wait_for(lambda: not self._open, timeout_s)
+            return list(self._open)
 
-    def purge(self, now: float) -> int:
-        """Take the work off that nobody waits for any more; tell how much that was."""
-        num_dropped = 0
+    def purge(self, now: float) -> None:
+        """Take the work off that nobody waits for any more."""
         with self.changed, ExitStack() as leases:
             for group in self.schedule.groups():
-                num_dropped += self.schedule.drop(group, lambda request: request.is_over(now))
+                self.schedule.drop(group, lambda request: request.is_over(now))
                 self._forget_if_idle(group, leases)
-        return num_dropped
 
     # -- the device
 
@@ -213,9 +213,10 @@ class Backlog:
                 retry_after_s=min(60, max(1, ceil(num_before * self._image_s))),
             )
 
-    def _leave(self, num_images: int) -> None:
+    def _leave(self, request: Request) -> None:
         with self.changed:
-            self.num_queued -= num_images
+            self.num_queued -= request.num_images
+            self._open.discard(request)
             self.changed.notify_all()
 
     def _known(self, need: Need) -> Classifier | None:

@@ -206,8 +206,7 @@ class Engine:
                     for request in batch.requests:
                         request.fail(error)
                     self._backlog.purge(time.monotonic())
-                    self._backlog.end_batch(batch, group, 0.0)
-                turn.running = None
+                    self._end_batch(turn, batch, group, seconds=0.0)
         if turn.held is not None:
             turn.held.close()
 
@@ -220,15 +219,23 @@ class Engine:
             else self._text_batch(_in_memory(group), batch, group)
         )
         seconds = time.monotonic() - began_at
-        if turn.is_over:
+        if not self._end_batch(turn, batch, group, seconds=seconds):
             return
         self._tell(batch, began_at, seconds)
-        self._backlog.end_batch(batch, group, seconds)
         for request, place, found in met:
             if isinstance(found, Exception):
                 request.fail(found)
             else:
                 self._backlog.place(request, request.meet(place, found))
+
+    def _end_batch(self, turn: _Turn, batch: Batch, group: Group, *, seconds: float) -> bool:
+        """Whether the batch was still this turn's; one that was given up belongs to nobody any more."""
+        with self._backlog.changed:
+            if turn.is_over:
+                return False
+            turn.running = None
+            self._backlog.end_batch(batch, group, seconds)
+            return True
 
     def _image_batch(self, expert: Expert, batch: ImageBatch) -> list[tuple[Request, int, Met | Exception]]:
         def on_limit(size: int) -> None:
@@ -295,25 +302,32 @@ class Engine:
 
     def _run_watchdog(self) -> None:
         while not self._is_closed.wait(min(TICK_S, self._limits.hang_timeout_s / 4)):
-            now = time.monotonic()
-            self._backlog.purge(now)
-            if self._turn.running is not None and now - self._turn.beat_at > self._limits.hang_timeout_s:
-                self._restart_device()
+            self._backlog.purge(time.monotonic())
+            with self._backlog.changed:
+                given_up = self._give_up_if_stuck()
+            if given_up is not None:
+                self._restart_device(given_up)
 
-    def _restart_device(self) -> None:
-        stuck, self._turn = self._turn, _Turn()
-        stuck.is_over = True
-        if stuck.running is not None:
-            batch, group = stuck.running
-            log.error("the device thread hangs; starting another one", images=len(batch.requests))
-            stuck.held = self._backlog.abandon(batch, group)
-            for request in batch.requests:
-                request.fail(
-                    DeviceStuckError(
-                        f"the device did not answer for {self._limits.hang_timeout_s:g} s and was given up: "
-                        "ask again; if it happens again, restart the service"
-                    )
+    def _give_up_if_stuck(self) -> list[Request] | None:
+        """End the turn whose batch hangs, and tell what requests go with it; called with the lock held."""
+        turn = self._turn
+        if turn.running is None or time.monotonic() - turn.beat_at <= self._limits.hang_timeout_s:
+            return None
+        turn.is_over, self._turn = True, _Turn()
+        batch, group = turn.running
+        lost = batch.requests  # before their work is taken off
+        turn.held = self._backlog.abandon(batch, group)
+        return lost
+
+    def _restart_device(self, lost: Sequence[Request]) -> None:
+        log.error("the device thread hangs; starting another one", requests=len(lost))
+        for request in lost:
+            request.fail(
+                DeviceStuckError(
+                    f"the device did not answer for {self._limits.hang_timeout_s:g} s and was given up: "
+                    "ask again; if it happens again, restart the service"
                 )
+            )
         self._num_restarts += 1
         self._metrics.restarted()
         self._threads[0] = _started("device", self._run_device, self._turn)

@@ -21,6 +21,7 @@ from serving.errors import UnknownTaskError
 from serving.pinning import Heads, PinnedRevision
 
 LOOK_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
 PINNED_SHARE = 0.5
 """Of the cache's bound; what is left has to hold the base, the unified delta and whoever is not pinned."""
 
@@ -97,10 +98,10 @@ class Residents:
     def close(self) -> None:
         """Let go of everything."""
         self._is_closed.set()
-        self._thread.join()
-        for _, lease in self._held.values():
-            lease.close()
-        self._held.clear()
+        # Not for ever: it may be reading from a disk that does not answer.
+        self._thread.join(CLOSE_TIMEOUT_S)
+        while self._held:
+            self._held.popitem()[1][1].close()
 
     def look(self) -> None:
         """Bring what is in memory in line with the wishes, once."""

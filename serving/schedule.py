@@ -79,6 +79,7 @@ class Schedule:
         self._texts: dict[ClassifierName, TextJob] = {}
         self._fitting: dict[str, int] = {}
         self._clock = 0.0
+        self._had: dict[Name, float] = {}
 
     def groups(self) -> list[Group]:
         """Every expert that something waits for."""
@@ -92,7 +93,8 @@ class Schedule:
         """Let the work wait for its expert."""
         group = self._groups.get(who.name)
         if group is None:
-            group = self._groups[who.name] = Group(who, self._clock)
+            had = max(self._clock, self._had.pop(who.name, 0.0))
+            group = self._groups[who.name] = Group(who, had)
         if isinstance(job, ImageJob):
             group.images.append(job)
         else:
@@ -169,6 +171,9 @@ class Schedule:
         if not is_known or not group.is_idle or group.is_running or group.is_loading:
             return None
         del self._groups[group.who.name]
+        # Remembered while it is ahead of the others: else who comes and goes would always be served first.
+        self._had = {name: had for name, had in self._had.items() if had > self._clock}
+        self._had[group.who.name] = group.device_s
         lease, group.lease, group.expert = group.lease, None, None
         return lease
 

@@ -1,5 +1,7 @@
 """Health: the truth about every part."""
 
+from typing import TypeVar
+
 from fastapi import APIRouter, Response
 
 from api.dependencies import Installed
@@ -8,6 +10,7 @@ from api.health import check_health, check_live, check_ready
 from api.schemas.installation import HealthAnswer, PartHealth
 
 router = APIRouter(prefix="/health", tags=["installation"])
+H = TypeVar("H", HealthAnswer, PartHealth)
 
 
 @router.get(
@@ -24,10 +27,7 @@ def get_health(response: Response, services: Installed) -> HealthAnswer:
     The status is 503 only when no answers can be given. An installation without a living worker, or with a
     nearly full disk, still classifies: it is `degraded`, with 200.
     """
-    health = check_health(services)
-    response.status_code = 503 if health.status == "failing" else 200
-    response.headers["Cache-Control"] = "no-store"
-    return health
+    return _told(response, check_health(services))
 
 
 @router.get(
@@ -56,7 +56,7 @@ def get_ready(response: Response, services: Installed) -> PartHealth:
     return _told(response, check_ready(services))
 
 
-def _told(response: Response, part: PartHealth) -> PartHealth:
-    response.status_code = 503 if part.status == "failing" else 200
+def _told(response: Response, health: H) -> H:
+    response.status_code = 503 if health.status == "failing" else 200
     response.headers["Cache-Control"] = "no-store"
-    return part
+    return health

@@ -319,6 +319,16 @@ def test_closing_finishes_what_was_accepted_and_refuses_what_comes(make_engine, 
     assert not engine.status().is_alive
 
 
+def test_closing_in_a_hurry_tells_those_whose_batch_runs(make_engine, learned, gate):
+    engine = make_engine()
+    with hooked(engine, learned, "pets", gate):
+        running = submit(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
+        assert gate.reached.wait(WAIT_S)
+        engine.close(0.01)
+        with pytest.raises(OverloadedError, match="stopped"):
+            running.result(WAIT_S)
+
+
 def test_closing_in_a_hurry_tells_those_who_wait(make_engine, learned, gate):
     engine = make_engine()
     with hooked(engine, learned, "pets", gate):

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from serving.errors import DeviceMemoryError, DeviceStuckError
 from store.blobs import FileBlobs
 from store.errors import CorruptBlobError
 from tests.serving.asking import WAIT_S, ask, assert_same_answers, hooked, submit, wait_until
-from tests.serving.conftest import Heard
+from tests.serving.conftest import Gate, Heard
 from tests.tiny_clip import TINY_CONFIG
 from tests.vlm.conftest import TASKS, learn
 from vlm.prediction_options import PredictionOptions
@@ -29,6 +31,37 @@ def test_a_device_that_hangs_is_started_anew_and_only_its_batch_is_lost(make_eng
     assert ask(engine, learned, [learned.picture(0)], PredictionOptions(task="pets"))
     wait_until(lambda: engine.predictor.pool.stats().leased == 0)
     assert heard.reasons == ["stuck"]
+
+
+def test_prompts_that_hang_and_fail_at_last_leave_the_expert_of_those_who_came_after(
+    make_engine, learned, gate
+):
+    late, turns = Gate(), [gate]
+
+    def burst(module, inputs):
+        hold = turns.pop() if turns else late
+        hold(module, inputs)
+        if hold is gate:
+            raise RuntimeError("the kernel failed at last")
+
+    def asked(label):
+        return PredictionOptions(task="pets", labels=(label,))
+
+    digest = learned.manifest.expert_digest("pets")
+    engine = make_engine(hang_timeout_s=2.0)
+    ask(engine, learned, [learned.picture(0)], asked("cat"))
+    with engine.predictor.pool.lease(learned.base, learned.manifest, "pets") as expert:
+        expert.model.transformer.register_forward_pre_hook(burst)
+    with pytest.raises(DeviceStuckError):
+        ask(engine, learned, [learned.picture(0)], asked("dog"))
+    after = submit(engine, learned, [learned.picture(1)], asked("hen"))
+    assert late.reached.wait(WAIT_S)
+    gate.opened.set()
+    for _ in range(30):  # meanwhile the thread that hung comes back, fails, and ends
+        time.sleep(0.01)
+        assert {entry.digest: entry.leases for entry in engine.predictor.pool.entries()}[digest] >= 1
+    late.opened.set()
+    assert after.result(WAIT_S)
 
 
 def test_a_batch_too_large_for_the_devices_memory_is_halved(make_engine, learned):

@@ -69,6 +69,18 @@ def test_an_expert_that_comes_late_does_not_make_up_for_the_time_before(who):
     assert [run(schedule).who.task for _ in range(6)].count("flowers") in (3, 4)
 
 
+def test_an_expert_that_had_a_long_turn_is_not_passed_over_by_ever_new_short_ones(who):
+    schedule = Schedule(max_batch=1, max_wait_s=0)
+    ready(schedule, who("pets"), images(5))
+    run(schedule, seconds=1.0)
+    order = []
+    for _ in range(12):
+        short = ready(schedule, who("flowers"), images(1))
+        order.append(run(schedule, seconds=0.25).who.task)
+        schedule.forget_if_idle(short)
+    assert 3 <= order.count("pets") <= 8
+
+
 @given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=12), limit=st.integers(1, 16))
 def test_every_picture_is_run_once_in_batches_within_the_bound(sizes, limit):
     schedule = Schedule(max_batch=limit, max_wait_s=0)

@@ -48,13 +48,12 @@ from catalog.models import list_models
 from catalog.tasks import head_tasks
 from serving.engine import Engine, EngineLimits
 from serving.metrics import Gauges, ServingMetrics
+from serving.opening import open_predictor
 from serving.pinning import Heads
 from serving.residents import Residents
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
-from vlm.experts import ExpertPool
-from vlm.prediction import Predictor
 
 JSON_LIMIT_BYTES = 2**20
 """Bound of every body that no route takes as an upload: names, options, at most some hundred templates."""
@@ -179,17 +178,8 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
 def _open_engine(
     settings: Settings, stack: AsyncExitStack, *, store: CheckpointStore, counted: ServingMetrics
 ) -> Engine:
-    pool = ExpertPool(
-        store,
-        device=settings.device,
-        max_bytes=settings.expert_cache_bytes,
-        precision=settings.precision,
-        is_compiled=settings.compile,
-    )
-    stack.callback(pool.clear)
-    predictor = Predictor(
-        pool, class_weight_cache_bytes=settings.class_weight_cache_bytes, max_labels=settings.max_labels
-    )
+    predictor = open_predictor(settings, store)
+    stack.callback(predictor.pool.clear)
     limits = EngineLimits(
         settings.max_batch, settings.max_wait_s, settings.max_queue, settings.hang_timeout_s
     )

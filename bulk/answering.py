@@ -16,12 +16,11 @@ from bulk.items import Failure, load
 from bulk.plan import Work
 from bulk.rows import Row
 from bulk.sources import open_reader
+from serving.opening import open_predictor
 from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.errors import NotFoundError, StoreError
 from vlm.errors import VlmError
-from vlm.experts import ExpertPool
-from vlm.prediction import Predictor
 
 BATCHES_AHEAD = 3
 """Batches that are read and decoded before a model asks for them."""
@@ -51,17 +50,7 @@ class Answerer:
         self._work = work
         self._form = FORMATS[work.suffix]
         store = CheckpointStore(FileBlobs(settings.blobs_dir))
-        self.predictor = Predictor(
-            ExpertPool(
-                store,
-                device=settings.device,
-                max_bytes=settings.expert_cache_bytes,
-                precision=settings.precision,
-                is_compiled=settings.compile,
-            ),
-            class_weight_cache_bytes=settings.class_weight_cache_bytes,
-            max_labels=settings.max_labels,
-        )
+        self.predictor = open_predictor(settings, store)
         with answerable():
             self.manifest = store.manifest(work.job.manifest) if work.job.manifest else None
         self._reader = open_reader(work.input, work.job.input.kind, work.tar_bounds)

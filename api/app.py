@@ -51,7 +51,7 @@ from serving.metrics import Gauges, ServingMetrics
 from serving.opening import open_predictor
 from serving.pinning import Heads
 from serving.residents import Residents
-from store.blobs import FileBlobs
+from store.blobs import open_blobs
 from store.checkpoints import CheckpointStore
 from store.overlap import MaskOverlaps
 
@@ -139,7 +139,7 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
     stack.callback(catalog.close)
     queue = DbosQueue(settings)
     stack.callback(queue.close)
-    store = CheckpointStore(FileBlobs(settings.blobs_dir))
+    store = CheckpointStore(open_blobs(settings.blob_place))
     heads = Heads(catalog, store)
     counted = ServingMetrics()
     engine = _open_engine(settings, stack, store=store, counted=counted)

@@ -178,6 +178,20 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
             "free disk space (`condu sweep --delete`) or mend the storage, then try again",
             retry_after_s=30,
         ),
+        store.errors.StorageUnreachableError: ProblemKind(
+            "storage-unreachable",
+            503,
+            "The object storage does not answer",
+            "bring the object storage back, then try again; the log of the service says what it answered",
+            retry_after_s=5,
+        ),
+        store.errors.UnsuitableStorageError: ProblemKind(
+            "unsuitable-storage",
+            500,
+            "The object storage cannot be used",
+            "use a storage that honours conditional puts and ranges, or a folder (CONDU_OBJECTS_URL)",
+            members=("fault",),
+        ),
         # catalog
         catalog.errors.AlreadyExistsError: ProblemKind(
             "already-exists", 409, "The name is taken", "choose another name, or remove what bears it"

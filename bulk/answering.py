@@ -17,7 +17,7 @@ from bulk.plan import Work
 from bulk.rows import Row
 from bulk.sources import open_reader
 from serving.opening import open_predictor
-from store.blobs import FileBlobs
+from store.blobs import open_blobs
 from store.checkpoints import CheckpointStore
 from store.errors import NotFoundError, StoreError
 from vlm.errors import VlmError
@@ -49,7 +49,7 @@ class Answerer:
             torch.set_num_threads(settings.num_threads)
         self._work = work
         self._form = FORMATS[work.suffix]
-        store = CheckpointStore(FileBlobs(settings.blobs_dir))
+        store = CheckpointStore(open_blobs(settings.blob_place))
         self.predictor = open_predictor(settings, store)
         with answerable():
             self.manifest = store.manifest(work.job.manifest) if work.job.manifest else None

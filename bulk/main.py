@@ -15,7 +15,7 @@ from bulk.sources import fingerprint, kind_of, survey
 from catalog import Catalog, Settings
 from catalog.errors import NoSuchRowError
 from serving.pinning import Heads, PinnedRevision
-from store.blobs import FileBlobs
+from store.blobs import open_blobs
 from store.checkpoints import CheckpointStore
 
 Parts = Iterator[tuple[int, bytes]]
@@ -144,7 +144,7 @@ class _Run:
         written = self._parts.job()
         catalog = Catalog(self._settings)
         try:
-            heads = Heads(catalog, CheckpointStore(FileBlobs(self._settings.blobs_dir)))
+            heads = Heads(catalog, CheckpointStore(open_blobs(self._settings.blob_place)))
             if written is None:
                 return self._begun(heads)
             return self._gone_on_with(heads, Job.from_dict(written))

@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from catalog.places import check_database_url, check_objects_url
+from store.blobs import BlobPlace
 
 MEBIBYTE = 2**20
 GIBIBYTE = 2**30
@@ -30,8 +33,27 @@ class Settings(BaseSettings):
     data: Path = Field(
         Path("condu-data"), description="Folder with the catalog, the blobs and scratch files."
     )
-    database_url: str | None = Field(
-        None, description="SQLAlchemy URL of the catalog; without it SQLite inside the data folder."
+    database_url: Annotated[str, AfterValidator(check_database_url)] | None = Field(
+        None,
+        repr=False,  # it may hold a password
+        description="Database of the catalog, `postgresql://user:password@host/name`; without it SQLite "
+        "inside the data folder.",
+    )
+    objects_url: Annotated[str, AfterValidator(check_objects_url)] | None = Field(
+        None,
+        description="Where blobs are kept: `s3://bucket/prefix` or `file:///folder`; without it inside the "
+        "data folder.",
+    )
+    objects_endpoint: str | None = Field(
+        None, description="Where an object storage that is not Amazon's answers: `http://host:port`."
+    )
+    objects_region: str = Field("us-east-1", description="Region of the bucket.")
+    objects_access_key: SecretStr | None = Field(
+        None, description="Access key of the object storage; without it the usual AWS_ variables and roles."
+    )
+    objects_secret_key: SecretStr | None = Field(None, description="The secret that belongs to it.")
+    blob_cache_bytes: Bytes = Field(
+        16 * GIBIBYTE, description="Bytes of blobs from object storage that are kept in `DATA/cache`."
     )
 
     host: str = Field("127.0.0.1", description="Address that the api listens on.")
@@ -118,17 +140,45 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _keys_are_for_object_storage(self) -> "Settings":
+        given = (self.objects_access_key, self.objects_secret_key)
+        if (given[0] is None) != (given[1] is None):
+            raise ValueError(
+                "the access key and the secret key of the object storage belong together: set both "
+                "CONDU_OBJECTS_ACCESS_KEY and CONDU_OBJECTS_SECRET_KEY, or neither"
+            )
+        is_remote = (self.objects_url or "").startswith("s3://")
+        if not is_remote and (given[0] is not None or self.objects_endpoint is not None):
+            raise ValueError(
+                "an endpoint or keys of an object storage are set, but no bucket: set "
+                "CONDU_OBJECTS_URL=s3://bucket/prefix, or unset CONDU_OBJECTS_ENDPOINT and both keys"
+            )
+        return self
+
     @property
     def catalog_url(self) -> str:
         """The SQLAlchemy URL of the catalog."""
         return self.database_url or f"sqlite:///{self.data.absolute() / 'condu.sqlite'}"
 
     @property
-    def blobs_dir(self) -> Path:
+    def blob_place(self) -> BlobPlace:
         """Where the store keeps its blobs."""
-        return self.data / "blobs"
+        return BlobPlace(
+            url=self.objects_url or (self.data.absolute() / "blobs").as_uri(),
+            endpoint=self.objects_endpoint,
+            region=self.objects_region,
+            access_key=_revealed(self.objects_access_key),
+            secret_key=_revealed(self.objects_secret_key),
+            cache_folder=self.data / "cache",
+            cache_bytes=self.blob_cache_bytes,
+        )
 
     @property
     def scratch_dir(self) -> Path:
         """Where jobs keep what may be lost: unpacked images, training checkpoints."""
         return self.data / "work"
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

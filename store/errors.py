@@ -8,7 +8,9 @@ StoreError
 ├── MissingBaseError         a bundle came without its base, and that base is not here (names its digest)
 ├── CorruptBlobError         stored bytes are not the bytes that were written (names both digests)
 ├── UnsupportedFormatError   written by a newer version, or of a kind this version does not know
+├── UnsuitableStorageError   an object storage does not do what the store depends on
 └── BlobsUnavailableError    the storage under the blobs refused (disk full, I/O error); may be retried
+    └── StorageUnreachableError  it is an object storage that does not answer, or answers with errors
 """
 
 
@@ -84,3 +86,24 @@ class UnsupportedFormatError(StoreError):
 
 class BlobsUnavailableError(StoreError):
     """The storage under the blobs refused an operation; the same call may succeed later."""
+
+
+class StorageUnreachableError(BlobsUnavailableError):
+    """The object storage under the blobs does not answer, answers with errors, or refuses the keys."""
+
+
+class UnsuitableStorageError(StoreError):
+    """An object storage was tried out and does not do what the store depends on.
+
+    Attributes:
+        name: Where it is.
+        fault: What it does, or does not.
+    """
+
+    def __init__(self, name: str, fault: str) -> None:
+        super().__init__(
+            f"the object storage {name} {fault}, so blobs could be lost in it: use one that honours "
+            "conditional puts and ranges, such as Amazon S3 or RustFS, or a folder (file:///...)"
+        )
+        self.name = name
+        self.fault = fault

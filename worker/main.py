@@ -13,7 +13,7 @@ from catalog import Catalog, Settings, upgrade
 from catalog.dbos_queue import DbosRunner
 from catalog.job_queue import JobContext, JobFailedError
 from catalog.jobs import find_job
-from store.blobs import FileBlobs
+from store.blobs import open_blobs
 from store.checkpoints import CheckpointStore
 from vlm.experts import ExpertPool
 from worker.jobs.import_checkpoint import import_checkpoint
@@ -57,7 +57,7 @@ def build_workbench(settings: Settings) -> Workbench:
     """The store, and the models in memory on the device that the settings name."""
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
-    store = CheckpointStore(FileBlobs(settings.blobs_dir))
+    store = CheckpointStore(open_blobs(settings.blob_place))
     pool = ExpertPool(store, device=settings.device, max_bytes=settings.expert_cache_bytes)
     return Workbench(settings, store, pool)
 

@@ -15,7 +15,7 @@ from catalog.bases import add_base
 from catalog.blobs import NewBlob
 from catalog.models import create_model
 from catalog.revisions import NewTask, NewTrigger, publish_revision
-from store.blobs.files import FileBlobs
+from store.blobs import open_blobs
 from store.checkpoints import CheckpointStore, FoldOutcome
 from store.checkpoints import NewTask as TaskToFold
 from store.manifest import FusionOptions, Manifest
@@ -83,7 +83,7 @@ class Installation:
         self.settings = Settings(**own)
         upgrade(self.settings.catalog_url)
         self.catalog = Catalog(self.settings)
-        self.store = CheckpointStore(FileBlobs(self.settings.blobs_dir))
+        self.store = CheckpointStore(open_blobs(self.settings.blob_place))
         self.pool = ExpertPool(self.store, max_bytes=0)
         self.weights = base
         self.revisions: dict[int, Published] = {}

@@ -38,7 +38,7 @@ def measure_switching(
     assert installation.head is not None
     ref, manifest = installation.ref, installation.revisions[installation.head].manifest
     orders = {
-        "blobs": str(installation.settings.blobs_dir),
+        "blobs": str(installation.settings.data / "blobs"),
         "manifest": installation.store.blobs.put(manifest.to_json()).digest,
         "base": ref.digest,
         "config": ref.architecture.config,

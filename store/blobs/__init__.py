@@ -3,5 +3,6 @@
 from store.blobs.contract import Blob, Blobs, BlobWriter, StoredBlob
 from store.blobs.files import FileBlobs
 from store.blobs.memory import MemoryBlobs
+from store.blobs.place import BlobPlace, open_blobs
 
-__all__ = ["Blob", "BlobWriter", "Blobs", "FileBlobs", "MemoryBlobs", "StoredBlob"]
+__all__ = ["Blob", "BlobPlace", "BlobWriter", "Blobs", "FileBlobs", "MemoryBlobs", "StoredBlob", "open_blobs"]

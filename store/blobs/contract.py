@@ -163,9 +163,14 @@ class Blobs(ABC):
             return writer.commit()
 
 
+def is_digest(name: str) -> bool:
+    """Whether that is a digest: 64 lower-case hex digits."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 def check_digest(digest: str) -> str:
     """The digest itself; NotFoundError where it is none, so that no foreign text ever becomes a path."""
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise NotFoundError(
             f"{digest[:80]!r} is not a digest (64 lower-case hex digits); list what exists with `condu stats`"
         )

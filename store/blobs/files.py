@@ -30,33 +30,18 @@ class FileBlobs(Blobs):
         return _FileWriter(self)
 
     def read(self, digest: str, start: int = 0, length: int | None = None) -> memoryview:
-        # Opened for each range: a fusion into a thousand tasks must not hold a thousand files open.
         try:
-            with self.path(digest).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                stop = size if length is None else start + length
-                content = bytearray(max(min(stop, size) - start, 0))
-                file.seek(start)
-                if file.readinto(content) < stop - start:
-                    raise too_short(digest, wanted=stop, size_bytes=size)
-                return memoryview(content)
+            return read_range(self.path(digest), digest, start, length)
         except FileNotFoundError:
             raise not_found(digest) from None
-        except OSError as error:
-            raise _unavailable(f"read blob {digest}", error) from error
 
     def copy_to(self, digest: str, path: Path) -> None:
         try:
-            try:
-                os.link(self.path(digest), path)
-            except OSError as error:
-                if error.errno not in {errno.EXDEV, errno.EMLINK, errno.EPERM}:
-                    raise
-                shutil.copyfile(self.path(digest), path)  # another file system
+            link_or_copy(self.path(digest), path)
         except FileNotFoundError:
             raise not_found(digest) from None
         except OSError as error:
-            raise _unavailable(f"copy blob {digest} to {path}", error) from error
+            raise unavailable(f"copy blob {digest} to {path}", error) from error
 
     def size_bytes(self, digest: str) -> int:
         try:
@@ -112,19 +97,12 @@ class _FileWriter(BlobWriter):
         try:
             handle, name = tempfile.mkstemp(dir=blobs.folder / "incoming")
         except OSError as error:
-            raise _unavailable("start a blob", error) from error
+            raise unavailable("start a blob", error) from error
         os.close(handle)
         self._path = Path(name)
 
     def _append(self, piece: bytes | bytearray | memoryview) -> None:
-        # Opened for each piece, like reads: a fusion writes the masks of all its tasks side by side.
-        try:
-            with self._path.open("ab", buffering=0) as file:
-                rest = memoryview(piece).cast("B")
-                while len(rest):
-                    rest = rest[file.write(rest) :]
-        except OSError as error:
-            raise _unavailable("write a blob", error) from error
+        append_to(self._path, piece)
 
     def _publish(self, blob: Blob) -> None:
         final = self._blobs.path(blob.digest)
@@ -137,7 +115,7 @@ class _FileWriter(BlobWriter):
                 pass  # a sweeper removed it between our two looks
             _sync_folder(final.parent)
         except OSError as error:
-            raise _unavailable(f"publish blob {blob.digest}", error) from error
+            raise unavailable(f"publish blob {blob.digest}", error) from error
 
     def _linked(self, final: Path) -> bool:
         try:
@@ -169,7 +147,54 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _unavailable(what: str, error: OSError) -> BlobsUnavailableError:
+def read_range(path: Path, digest: str, start: int, length: int | None) -> memoryview:
+    """Bytes [start, start + length) of the file that holds the blob, or all from start.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CorruptBlobError: It ends before the range does.
+        BlobsUnavailableError: The disk refused.
+    """
+    # Opened for each range: a fusion into a thousand tasks must not hold a thousand files open.
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            stop = size if length is None else start + length
+            content = bytearray(max(min(stop, size) - start, 0))
+            file.seek(start)
+            if file.readinto(content) < stop - start:
+                raise too_short(digest, wanted=stop, size_bytes=size)
+            return memoryview(content)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unavailable(f"read blob {digest}", error) from error
+
+
+def append_to(path: Path, piece: bytes | bytearray | memoryview) -> None:
+    """Appends the bytes to the file of a blob that is being written."""
+    # Opened for each piece, like reads: a fusion writes the masks of all its tasks side by side.
+    try:
+        with path.open("ab", buffering=0) as file:
+            rest = memoryview(piece).cast("B")
+            while len(rest):
+                rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise unavailable("write a blob", error) from error
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Makes the file readable under the new path too; copied where that is on another file system."""
+    try:
+        os.link(source, path)
+    except OSError as error:
+        if error.errno not in {errno.EXDEV, errno.EMLINK, errno.EPERM}:
+            raise
+        shutil.copyfile(source, path)
+
+
+def unavailable(what: str, error: OSError) -> BlobsUnavailableError:
+    """The error for a disk that refused, with what to do about it."""
     return BlobsUnavailableError(
         f"cannot {what}: {error.strerror}; free disk space (`condu sweep --delete`) or mend the storage, "
         "then try again"

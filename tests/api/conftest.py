@@ -1,8 +1,6 @@
 """Installations for the api's tests: real parts (SQLite, files, a tiny CLIP), made once, copied for each."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from api.logs import configure_logs
 from catalog import Settings
 from tests.api.learning import learn, write_fine_tuned
 from tests.imagesets.building import two_classes, write_zip
+from tests.installing import copy_installation, settings_at
 from tests.tiny_clip import TINY_CONFIG, write_tiny_base
 
 CONFIG = json.dumps(TINY_CONFIG)
@@ -71,7 +70,7 @@ def learned_folder(
 ) -> Path:
     """A data folder with the base `tiny`, the model `fresh` on it, and `animals`, which learned two tasks."""
     folder = tmp_path_factory.mktemp("learned")
-    with Installation(create_app(Settings(data=folder)), base_url=LOCAL) as client:
+    with Installation(create_app(settings_at(folder)), base_url=LOCAL) as client:
         client.put("/v1/bases/tiny", params={"config": CONFIG}, content=weights.read_bytes())
         for model in ("fresh", "animals"):
             client.post("/v1/models", json={"name": model, "base": "tiny"})
@@ -80,31 +79,24 @@ def learned_folder(
     return folder
 
 
-def copied(learned_folder: Path, copy: Path) -> Path:
-    """A copy of the learned folder; blobs, which nobody ever changes, are shared."""
-    shutil.copytree(learned_folder, copy, ignore=shutil.ignore_patterns("blobs"))
-    shutil.copytree(learned_folder / "blobs", copy / "blobs", copy_function=os.link)
-    return copy
-
-
 @pytest.fixture(scope="session")
 def learned(learned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation that has learned something and that no test changes."""
-    folder = copied(learned_folder, tmp_path_factory.mktemp("reading") / "data")
-    with Installation(create_app(Settings(data=folder)), base_url=LOCAL) as client:
+    folder = copy_installation(learned_folder, tmp_path_factory.mktemp("reading") / "data")
+    with Installation(create_app(settings_at(folder)), base_url=LOCAL) as client:
         yield client
 
 
 @pytest.fixture
 def data_folder(tmp_path: Path, learned_folder: Path) -> Path:
     """A learned folder of the test's own."""
-    return copied(learned_folder, tmp_path / "data")
+    return copy_installation(learned_folder, tmp_path / "data")
 
 
 @pytest.fixture
 def condu(data_folder: Path) -> Iterator[Installation]:
     """A running installation that has learned something, the test's own."""
-    with Installation(create_app(Settings(data=data_folder)), base_url=LOCAL) as client:
+    with Installation(create_app(settings_at(data_folder)), base_url=LOCAL) as client:
         yield client
 
 
@@ -129,14 +121,14 @@ def learn_task(condu: Installation, fine_tuned: dict[str, Path]) -> Callable[...
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Installation]:
     """A running installation in a new folder."""
-    with Installation(create_app(Settings(data=tmp_path / "new")), base_url=LOCAL) as client:
+    with Installation(create_app(settings_at(tmp_path / "new")), base_url=LOCAL) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def empty_for_reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation that no test changes."""
-    settings = Settings(data=tmp_path_factory.mktemp("empty"))
+    settings = settings_at(tmp_path_factory.mktemp("empty"))
     with Installation(create_app(settings), base_url=LOCAL) as client:
         yield client
 

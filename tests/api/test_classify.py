@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from api.app import create_app
-from catalog import Settings
 from tests.api.conftest import LOCAL, Installation
+from tests.installing import settings_at
 from tests.tiny_clip import image_bytes, tiny_image
 
 URL = "/v1/models/animals/classify"
@@ -182,7 +182,7 @@ def test_labels_that_are_empty_in_json_are_refused(learned):
 
 
 def test_more_labels_than_the_bound_are_refused_and_as_many_are_not(data_folder):
-    settings = Settings(data=data_folder, max_labels=20)
+    settings = settings_at(data_folder, max_labels=20)
     with Installation(create_app(settings), base_url=LOCAL) as condu:
         most = [f"label {number}" for number in range(20)]
         assert len(answers(condu, PICTURES[:1], labels=most, top_k=20)["results"][0]["predictions"]) == 20
@@ -234,7 +234,7 @@ def test_an_image_field_that_is_text_is_an_error_of_its_own(learned):
 @pytest.fixture
 def narrow(data_folder):
     """An installation that takes few and small images."""
-    settings = Settings(data=data_folder, max_images=2, image_limit_bytes=20_000, max_image_pixels=10_000)
+    settings = settings_at(data_folder, max_images=2, image_limit_bytes=20_000, max_image_pixels=10_000)
     with Installation(create_app(settings), base_url=LOCAL) as installation:
         yield installation
 

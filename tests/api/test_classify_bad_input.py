@@ -188,7 +188,7 @@ def test_an_expert_that_was_mended_is_served_again(condu):
 
 def test_while_the_disk_is_gone_the_experts_in_memory_go_on(condu):
     before = answers(condu, [GOOD], task="pets")
-    blobs = condu.settings.blobs_dir
+    blobs = condu.settings.data / "blobs"
     unplugged = blobs.rename(blobs.with_name("unplugged"))
 
     cold = ask(condu, [GOOD], task="digits", labels=["one", "two"])
@@ -204,7 +204,7 @@ def test_while_the_disk_is_gone_the_experts_in_memory_go_on(condu):
 
 def test_while_the_disk_is_gone_images_without_a_task_are_routed_and_answered_as_before(condu):
     before = answers(condu, [GOOD])
-    blobs = condu.settings.blobs_dir
+    blobs = condu.settings.data / "blobs"
     blobs.rename(blobs.with_name("unplugged"))
 
     after = answers(condu, [GOOD])

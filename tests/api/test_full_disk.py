@@ -57,7 +57,7 @@ def put(installation, name, weights):
 
 
 def incoming(installation):
-    return list((installation.settings.blobs_dir / "incoming").iterdir())
+    return list((installation.settings.data / "blobs" / "incoming").iterdir())
 
 
 @pytest.mark.parametrize(

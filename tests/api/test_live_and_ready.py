@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, event
 
 from api.app import create_app
-from catalog import Settings
 from tests.api.conftest import LOCAL, Installation
 from tests.api.test_classify import ask
+from tests.installing import settings_at
 from tests.tiny_clip import image_bytes, tiny_image
 
 IMAGE = image_bytes(tiny_image(1))
@@ -21,7 +21,7 @@ IMAGE = image_bytes(tiny_image(1))
 @pytest.fixture
 def narrow(data_folder):
     """An installation in which one image may wait, and a device may be silent for half a second."""
-    settings = Settings(data=data_folder, max_queue=1, hang_timeout_s=0.5)
+    settings = settings_at(data_folder, max_queue=1, hang_timeout_s=0.5)
     with Installation(create_app(settings), base_url=LOCAL) as client:
         yield client
 
@@ -84,7 +84,7 @@ def test_a_service_that_is_well_is_live_and_ready_and_asks_nobody_to_tell_so(con
 
 
 def test_a_full_queue_is_not_ready_but_live_and_refuses_at_once(data_folder):
-    settings = Settings(data=data_folder, max_queue=1)
+    settings = settings_at(data_folder, max_queue=1)
     with (
         Installation(create_app(settings), base_url=LOCAL) as condu,
         ThreadPoolExecutor() as callers,
@@ -129,11 +129,11 @@ def test_a_service_that_stops_is_not_ready_any_more(condu):
 
 
 def test_a_service_of_which_no_head_can_be_read_is_not_ready(data_folder):
-    with Installation(create_app(Settings(data=data_folder)), base_url=LOCAL) as condu:
+    with Installation(create_app(settings_at(data_folder)), base_url=LOCAL) as condu:
         head = condu.get("/v1/models/animals/revisions").json()["revisions"][0]["manifest"]
         condu.delete("/v1/models/fresh")
         condu.services.store.blobs.delete(head)
-    with Installation(create_app(Settings(data=data_folder)), base_url=LOCAL) as condu:
+    with Installation(create_app(settings_at(data_folder)), base_url=LOCAL) as condu:
         wait_until(lambda: told(condu, "ready")[0] == 503)
 
         assert "animals" in told(condu, "ready")[1]

@@ -11,8 +11,8 @@ from api.app import create_app
 from api.errors import StorageFullError, UploadTooLargeError
 from api.middleware import BodyLimitMiddleware
 from api.uploads import UploadRoom, received_upload, write_body
-from catalog import Settings
 from tests.api.conftest import CONFIG, LOCAL, Installation, scratch_files
+from tests.installing import settings_at
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_an_upload_that_would_fill_the_disk_is_refused_before_it_is_read(tmp_pat
 def tight(data_folder):
     """An installation that takes small uploads only."""
     with Installation(
-        create_app(Settings(data=data_folder, upload_limit_bytes=10_000)), base_url=LOCAL
+        create_app(settings_at(data_folder, upload_limit_bytes=10_000)), base_url=LOCAL
     ) as installation:
         yield installation
 

@@ -12,7 +12,8 @@ import torch
 from bulk.main import run
 from bulk.plan import Request
 from catalog import Settings
-from tests.api.conftest import copied, fine_tuned, learned_folder, weights
+from tests.api.conftest import fine_tuned, learned_folder, weights
+from tests.installing import copy_installation, settings_at
 from tests.tiny_clip import image_bytes, tiny_image
 from vlm.prediction_options import PredictionOptions
 
@@ -41,8 +42,8 @@ def folder(tmp_path, encoded):
 @pytest.fixture(scope="session")
 def installation(learned_folder, tmp_path_factory):
     """The settings of an installation whose model `animals` has learned `pets` and `digits`, to be read."""
-    data = copied(learned_folder, tmp_path_factory.mktemp("bulk") / "data")
-    return Settings(data=data, num_threads=1, device="cpu", decode_threads=2)
+    data = copy_installation(learned_folder, tmp_path_factory.mktemp("bulk") / "data")
+    return settings_at(data, num_threads=1, device="cpu", decode_threads=2)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from bulk.answering import Answerer
 from bulk.errors import AnswerError, InputError, OutputError
 from bulk.rows import COLUMNS
-from tests.api.conftest import copied
 from tests.bulk.conftest import lines, write_tar
+from tests.installing import copy_installation, settings_at
 
 
 def test_every_image_of_a_folder_gets_exactly_one_row_in_the_order_of_names(bench, folder, encoded):
@@ -199,8 +199,8 @@ def test_an_input_without_images_is_refused(bench, tmp_path):
 
 
 def test_a_damaged_blob_ends_the_job_and_points_to_verify(bench, folder, learned_folder, tmp_path):
-    data = copied(learned_folder, tmp_path / "data")
-    hurt = replace(bench, settings=bench.settings.model_copy(update={"data": data}))
+    data = copy_installation(learned_folder, tmp_path / "data")
+    hurt = replace(bench, settings=settings_at(data, num_threads=1, device="cpu", decode_threads=2))
     work = _work(hurt, folder)
     answerer = Answerer(work)
     path = answerer.predictor.pool.store.blobs.path(answerer.manifest.tasks[0].mask)

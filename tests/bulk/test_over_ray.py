@@ -99,12 +99,12 @@ def test_an_actor_makes_the_parts_that_the_process_alone_makes(bench, folder):
 
 def test_what_an_actor_meets_comes_back_as_a_row(bench, folder):
     def runner(work, numbers, on_images):
-        for path in (bench.settings.blobs_dir).rglob(work.job.manifest):
+        for path in (bench.settings.data / "blobs").rglob(work.job.manifest):
             path.rename(path.with_suffix(".away"))
         try:
             yield unpacked(PartActor(work).made(0))
         finally:
-            for path in bench.settings.blobs_dir.rglob("*.away"):
+            for path in (bench.settings.data / "blobs").rglob("*.away"):
                 path.rename(path.with_suffix(""))
 
     with pytest.raises(AnswerError, match="not"):

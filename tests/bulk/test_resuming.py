@@ -11,8 +11,8 @@ from bulk.errors import OutputError, ResumeError
 from bulk.main import alone
 from bulk.parts import DONE_NAME, JOB_NAME, JOINED_NAME, PartsFolder
 from catalog import Catalog
-from tests.api.conftest import copied
 from tests.bulk.conftest import lines, write_tar
+from tests.installing import copy_installation, settings_at
 from tests.tiny_clip import image_bytes, tiny_image
 
 
@@ -190,8 +190,8 @@ def test_a_list_or_a_tar_that_changed_is_refused(bench, folder, encoded, tmp_pat
 @pytest.fixture
 def moving(bench, learned_folder, tmp_path):
     """A bench on an installation of the test's own, whose head may move."""
-    data = copied(learned_folder, tmp_path / "data")
-    return replace(bench, settings=bench.settings.model_copy(update={"data": data}))
+    data = copy_installation(learned_folder, tmp_path / "data")
+    return replace(bench, settings=settings_at(data, num_threads=1, device="cpu", decode_threads=2))
 
 
 def _execute(settings, statement):

@@ -1,28 +1,22 @@
 """Fixtures of a catalog; tests/faults uses them too."""
 
-import shutil
-
 import pytest
 
-from catalog import Catalog, Settings, upgrade
+from catalog import Catalog
 from catalog.dbos_queue import DbosQueue
 from tests.catalog.examples import add_model
 from tests.catalog.plays import Play
 from tests.catalog.stage import Stage
+from tests.installing import migrated_file, migrated_settings_at
 
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory):
-    """A database that the migrations built, to be copied: building one takes a tenth of a second."""
-    file = tmp_path_factory.mktemp("migrated") / "condu.sqlite"
-    upgrade(f"sqlite:///{file}")
-    return file
+__all__ = ["catalog", "migrated_file", "model", "play", "queue", "settings", "stage"]
 
 
 @pytest.fixture
 def settings(tmp_path, migrated_file):
-    shutil.copy(migrated_file, tmp_path / "condu.sqlite")
-    return Settings(data=tmp_path, lease_s=2.0, beat_s=0.4, poll_s=0.1, stop_timeout_s=5.0)
+    return migrated_settings_at(
+        tmp_path, migrated_file, lease_s=2.0, beat_s=0.4, poll_s=0.1, stop_timeout_s=5.0
+    )
 
 
 @pytest.fixture

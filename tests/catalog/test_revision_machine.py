@@ -1,6 +1,5 @@
 """Any sequence of learning, removing, rolling back and expiring, against a plain model in Python."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from catalog.retention import expire_revisions, live_roots
 from catalog.revisions import find_revision, list_revisions, rollback_head
 from catalog.tasks import find_task, head_tasks, revision_tasks
 from tests.catalog.examples import add_model, digest_of, learn, remove
+from tests.installing import migrated_settings_at
 
 TASKS = st.sampled_from(["a", "b", "c"])
 
@@ -28,9 +28,7 @@ class Revisions(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        file = Path(self.folder.name) / "condu.sqlite"
-        shutil.copy(self.migrated_file, file)
-        self.catalog = Catalog(f"sqlite:///{file}")
+        self.catalog = Catalog(migrated_settings_at(Path(self.folder.name), self.migrated_file))
         with self.catalog.transaction() as session:
             add_model(session, "pets")
             add_model(session, "bystander")

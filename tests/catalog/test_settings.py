@@ -10,7 +10,7 @@ def test_the_defaults_need_nothing_but_a_folder(monkeypatch):
     monkeypatch.chdir("/")
     settings = Settings()
     assert settings.catalog_url == "sqlite:////condu-data/condu.sqlite"
-    assert settings.blobs_dir == Path("condu-data/blobs")
+    assert settings.blob_place.url == Path("condu-data/blobs").absolute().as_uri()
     assert settings.scratch_dir == Path("condu-data/work")
 
 

@@ -10,16 +10,21 @@ from pathlib import Path
 from catalog import Catalog, Settings
 from catalog.dbos_queue import DbosRunner
 from tests.catalog.plays import Play
+from tests.installing import environment_at
 
 ROOT = Path(__file__).parents[2]
 
 
 def start_worker(settings, concurrency=1):
     """A worker of the same settings in a process of its own."""
-    environment = os.environ | {
-        f"CONDU_{name.upper()}": str(getattr(settings, name))
-        for name in ("data", "lease_s", "beat_s", "poll_s", "stop_timeout_s", "max_attempts")
-    }
+    environment = (
+        os.environ
+        | environment_at(settings.data)
+        | {
+            f"CONDU_{name.upper()}": str(getattr(settings, name))
+            for name in ("lease_s", "beat_s", "poll_s", "stop_timeout_s", "max_attempts")
+        }
+    )
     command = [sys.executable, "-W", "error", "-m", "tests.catalog.worker_process", str(concurrency)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
 

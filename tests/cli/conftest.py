@@ -14,10 +14,10 @@ from api.app import create_app
 from api.dependencies import Services
 from api.logs import configure_logs
 from api.main import Server
-from catalog import Settings
 from cli.client import Client
 from cli.main import app as condu
 from tests.api.learning import learn, write_fine_tuned
+from tests.installing import settings_at
 from tests.tiny_clip import TINY_CONFIG, image_bytes, tiny_image, write_tiny_base
 
 torch.set_num_threads(2)
@@ -42,7 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     configure_logs()
     folder = tmp_path_factory.mktemp("service")
     weights = write_tiny_base(folder / "tiny.safetensors")
-    app = create_app(Settings(data=folder / "data", port=0))
+    app = create_app(settings_at(folder / "data", port=0))
     ready, urls = threading.Event(), []
     server = Server(
         uvicorn.Config(app, port=0, log_config=None, access_log=False),

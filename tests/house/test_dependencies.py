@@ -8,6 +8,7 @@ from tests.house.sources import ROOMS, ROOT, sources
 
 # Imported by no room, and needed all the same.
 NEEDED_BY_OTHERS = {
+    "psycopg": "SQLAlchemy and the job engine speak to PostgreSQL with it",
     "httptools": "uvicorn parses HTTP with it, where it is there",
     "python-multipart": "Starlette reads forms with it",
     "timm": "open_clip builds the demo base's image tower with it",

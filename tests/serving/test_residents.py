@@ -3,20 +3,21 @@ from dataclasses import replace
 
 import pytest
 
-from catalog import Catalog, Settings, upgrade
+from catalog import Catalog, upgrade
 from catalog.bases import add_base
 from catalog.blobs import NewBlob
 from catalog.models import create_model, delete_model
 from catalog.revisions import publish_revision
 from serving.pinning import Heads
 from serving.residents import Residents
+from tests.installing import settings_at
 
 WAIT_S = 60
 
 
 @pytest.fixture
 def catalog(tmp_path, learned):
-    settings = Settings(data=tmp_path / "data")
+    settings = settings_at(tmp_path / "data")
     settings.data.mkdir()
     upgrade(settings.catalog_url)
     catalog = Catalog(settings)

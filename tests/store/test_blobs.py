@@ -4,16 +4,22 @@ import hashlib
 import os
 import resource
 import threading
+from dataclasses import replace
 
 import pytest
 
-from store.blobs import FileBlobs, MemoryBlobs
+from store.blobs import FileBlobs, MemoryBlobs, open_blobs
 from store.errors import BlobsUnavailableError, CorruptBlobError, NotFoundError
 
 
-@pytest.fixture(params=["files", "memory"])
+@pytest.fixture(params=["files", "memory", "objects", "objects without cache"])
 def blobs(request, tmp_path):
-    return FileBlobs(tmp_path / "blobs") if request.param == "files" else MemoryBlobs()
+    if request.param == "files":
+        return FileBlobs(tmp_path / "blobs")
+    if request.param == "memory":
+        return MemoryBlobs()
+    place = request.getfixturevalue("s3_place")
+    return open_blobs(replace(place, cache_bytes=2**30 if request.param == "objects" else 0))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """An installation for the worker's tests: real catalog, real store, a tiny base, jobs run in this process."""
 
 import hashlib
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -9,7 +8,7 @@ from threading import Event
 import torch
 from sqlalchemy import text
 
-from catalog import Catalog, Settings
+from catalog import Catalog
 from catalog.attempts import claim_job
 from catalog.bases import add_base
 from catalog.blobs import NewBlob, record_blobs
@@ -21,9 +20,10 @@ from catalog.models import create_model
 from catalog.running_job import RunningJob, run_claimed
 from catalog.training_options import TrainingOptions
 from imagesets import inspect_archive
-from store.blobs import FileBlobs
+from store.blobs import open_blobs
 from store.checkpoints import CheckpointStore
 from store.safefile import SafeFile, write_safetensors
+from tests.installing import migrated_settings_at
 from tests.tiny_clip import TINY_CONFIG, tiny_expert_tensors, tiny_tensors, write_tiny_base
 from tests.worker.picturing import colour_archive
 from vlm.architecture import resolve_architecture
@@ -52,7 +52,7 @@ class Installation:
         self.catalog = catalog
         self.queue = queue
         self.config = config
-        self.store = CheckpointStore(FileBlobs(self.settings.blobs_dir))
+        self.store = CheckpointStore(open_blobs(self.settings.blob_place))
         self.bench = Workbench(
             self.settings, self.store, ExpertPool(self.store, device="cpu"), just_written_s=0.0
         )
@@ -62,8 +62,9 @@ class Installation:
     @contextmanager
     def opened(cls, data, migrated_file, **how):
         """An installation in that folder, for as long as the context lasts."""
-        shutil.copy(migrated_file, data / "condu.sqlite")
-        settings = Settings(data=data, lease_s=2.0, beat_s=0.4, poll_s=0.1, stop_timeout_s=5.0)
+        settings = migrated_settings_at(
+            data, migrated_file, lease_s=2.0, beat_s=0.4, poll_s=0.1, stop_timeout_s=5.0
+        )
         catalog, queue = Catalog(settings), DbosQueue(settings)
         try:
             yield cls(settings, catalog, queue=queue, **how)

@@ -227,7 +227,7 @@ class FullDiskWriter(BlobWriter):
 def test_a_disk_that_fills_up_fails_the_job_and_publishes_nothing(installation, share):
     with installation.catalog.transaction() as session:
         create_model(session, name="twin", base="tiny")
-    disk = installation.store.blobs = FullDisk(installation.settings.blobs_dir)
+    disk = installation.store.blobs = FullDisk(installation.settings.data / "blobs")
     dataset, checkpoint = installation.upload_dataset(), installation.upload_checkpoint()
     jobs = {
         model: installation.submit_import("colours", checkpoint, dataset=dataset, model=model)

@@ -89,6 +89,13 @@ class BlobCache:
         for path in self._folder_of(digest).glob(f"{digest}.*"):
             path.unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Removes all copies."""
+        with self._guard:
+            self._checked.clear()
+        for path, _ in self._copies():
+            path.unlink(missing_ok=True)
+
     def bring(self, digest: str, size_bytes: int, fetch: Callable[[Path], None]) -> Path | None:
         """The copy, fetched by at most one of all who ask; None where it cannot be kept.
 

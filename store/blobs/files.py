@@ -31,7 +31,7 @@ class FileBlobs(Blobs):
 
     def read(self, digest: str, start: int = 0, length: int | None = None) -> memoryview:
         try:
-            return read_range(self.path(digest), digest, start, length)
+            return read_range(self.path(digest), start, length, digest=digest)
         except FileNotFoundError:
             raise not_found(digest) from None
 
@@ -147,7 +147,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_range(path: Path, digest: str, start: int, length: int | None) -> memoryview:
+def read_range(path: Path, start: int, length: int | None, *, digest: str) -> memoryview:
     """Bytes [start, start + length) of the file that holds the blob, or all from start.
 
     Raises:

@@ -21,6 +21,7 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
+    GenericError,
     PermissionDeniedError,
     UnauthenticatedError,
 )
@@ -56,10 +57,9 @@ _RETRIES: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=40),
     "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=5), "base": 2},
 }
-# The client asks again for an answer that did not come, but not for the rest of one that was cut off.
-_READ_PATIENCE_S = 10.0
+# The client asks again for an answer that did not come; for one that was cut off, we do.
+_PATIENCE_S = 10.0
 _CLOCK_HOLDS_S = 60.0
-_LIST_PAGE = 1000
 _MAX_REASON = 300
 # Objects with which the storage is tried out and asked for the time; never blobs.
 _TRIALS = "trials"
@@ -123,8 +123,7 @@ class ObjectBlobs(Blobs):
         try:
             if self._ask("write to", lambda: self._created(name, b"another")):
                 raise UnsuitableStorageError(self._name, "overwrites objects although asked not to")
-            part = self._ask("read from", lambda: obstore.get_range(self._storage, name, start=2, end=5))
-            if bytes(part) != content[2:5]:
+            if not self._ask("read from", lambda: self._keeps_ranges(name, content)):
                 raise UnsuitableStorageError(self._name, "ignores the range that is asked for")
             listed = self._ask("list", lambda: obstore.list(self._storage, _TRIALS).collect())
             if not any(entry["path"] == name for entry in listed):
@@ -138,9 +137,13 @@ class ObjectBlobs(Blobs):
     def read(self, digest: str, start: int = 0, length: int | None = None) -> memoryview:
         while (path := self._near(digest)) is not None:
             with contextlib.suppress(FileNotFoundError):
-                return read_range(path, digest, start, length)
+                return read_range(path, start, length, digest=digest)
             self._cache.forget(digest)  # another process dropped it between the two looks
         return self._read_range(digest, start, length)
+
+    def forget_copies(self) -> None:
+        """Drops all copies near by: what is read next comes from the storage (`condu verify`)."""
+        self._cache.clear()
 
     def _near(self, digest: str) -> Path | None:
         """The copy near by; None where the cache cannot keep one."""
@@ -182,13 +185,7 @@ class ObjectBlobs(Blobs):
                 raise too_short(digest, wanted=end, size_bytes=start + len(content))
             return content
 
-        patience_ends = time.monotonic() + _READ_PATIENCE_S
-        while True:
-            try:
-                return self._ask("read from", get, digest=digest)
-            except StorageUnreachableError:
-                if time.monotonic() >= patience_ends:
-                    raise
+        return self._ask("read from", get, digest=digest)
 
     def copy_to(self, digest: str, path: Path) -> None:
         near = self._near(digest)
@@ -225,12 +222,11 @@ class ObjectBlobs(Blobs):
         return int(found["size"])
 
     def list(self) -> Iterator[StoredBlob]:
-        pages = iter(obstore.list(self._storage, chunk_size=_LIST_PAGE))
-        while (page := self._ask("list", lambda: next(pages, None))) is not None:
-            for entry in page:
-                _, _, name = entry["path"].rpartition("/")
-                if is_digest(name):
-                    yield StoredBlob(name, int(entry["size"]), self._age_s(entry))
+        # All at once: a list that was cut off can only be begun anew.
+        for entry in self._ask("list", lambda: obstore.list(self._storage).collect()):
+            _, _, name = entry["path"].rpartition("/")
+            if is_digest(name):
+                yield StoredBlob(name, int(entry["size"]), self._age_s(entry))
 
     def discard_unfinished(self, *, older_than_s: float, delete: bool) -> int:
         # Multipart uploads that nobody completed cannot be listed through obstore: docs/operations.md.
@@ -246,6 +242,14 @@ class ObjectBlobs(Blobs):
 
     def _put_in_parts(self, name: str, path: Path) -> None:
         obstore.put(self._storage, name, path, chunk_size=PART_BYTES, max_concurrency=_MAX_PARALLEL_PARTS)
+
+    def _keeps_ranges(self, name: str, content: bytes) -> bool:
+        try:
+            return bytes(obstore.get_range(self._storage, name, start=2, end=5)) == content[2:5]
+        except GenericError as error:
+            if "non-partial" in str(error):
+                return False  # the client has seen it itself
+            raise
 
     def _created(self, name: str, content: bytes | Path) -> bool:
         """Whether the object was written; False where it is there already."""
@@ -286,19 +290,25 @@ class ObjectBlobs(Blobs):
         return self._clock[0] + time.monotonic()
 
     def _ask(self, what: str, ask: Callable[[], Result], *, digest: str | None = None) -> Result:
-        """What the storage answers; its refusals as the errors that callers know."""
-        try:
-            return ask()
-        except FileNotFoundError as error:
-            if digest is not None:
-                raise not_found(digest) from None
-            raise self._refused(what, error, "create the bucket, or correct CONDU_OBJECTS_URL") from error
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            remedy = "correct CONDU_OBJECTS_ACCESS_KEY and CONDU_OBJECTS_SECRET_KEY, or what they may do"
-            raise self._refused(what, error, remedy) from error
-        except (BaseError, OSError) as error:
-            remedy = "bring it back, or correct CONDU_OBJECTS_ENDPOINT; then try again"
-            raise self._refused(what, error, remedy) from error
+        """What the storage answers; its refusals as the errors that callers know.
+
+        Whatever is asked may be asked again: a blob's bytes are always the same.
+        """
+        patience_ends = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return ask()
+            except FileNotFoundError as error:
+                if digest is not None:
+                    raise not_found(digest) from None
+                raise self._refused(what, error, "create the bucket, or correct CONDU_OBJECTS_URL") from error
+            except (PermissionDeniedError, UnauthenticatedError) as error:
+                remedy = "correct CONDU_OBJECTS_ACCESS_KEY and CONDU_OBJECTS_SECRET_KEY, or what they may do"
+                raise self._refused(what, error, remedy) from error
+            except (BaseError, OSError) as error:
+                if time.monotonic() >= patience_ends:
+                    remedy = "bring it back, or correct CONDU_OBJECTS_ENDPOINT; then try again"
+                    raise self._refused(what, error, remedy) from error
 
     def _refused(self, what: str, error: Exception, remedy: str) -> StorageUnreachableError:
         # Its first line says what happened; the rest shows the client's inside, request and all.

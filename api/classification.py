@@ -20,8 +20,9 @@ from starlette.requests import ClientDisconnect, Request
 from torch import Tensor
 
 from api.dependencies import Services
-from api.errors import InvalidRequestError, UnsupportedBodyError, kind_of, translated
+from api.errors import kind_of, translated
 from api.middleware import allow_body
+from api.refusals import InvalidRequestError, UnsupportedBodyError
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields, ImageAnswer, ImageError
 from catalog import Settings
 from serving.errors import DeadlineExceededError

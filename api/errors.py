@@ -1,18 +1,4 @@
-"""The one table from errors to HTTP: what went wrong in any room, as status, `type` and remedy (RFC 9457).
-
-ApiError (what can go wrong in HTTP itself; all else comes from the rooms below)
-├── UnreadableRequestError  400  the framework could not read it
-│   ├── NoSuchRouteError        404  no route has the path
-│   └── MethodNotAllowedError   405  the route has no such method
-├── UploadTooLargeError     413  the body exceeds the limit of its route
-├── UnsupportedBodyError    415  the body is of a kind that its route does not take
-├── UploadRefusedError      422  the body is not what its Content-Digest says
-├── InvalidRequestError     422  fields that parse, but that make no sense together
-├── UnusableRangeError      416  a Range beyond the end
-├── StorageFullError        507  no room for the upload
-├── ForeignHostError        421  the Host header names another machine
-└── ForeignOriginError      403  a browser acts for another site
-"""
+"""The one table from errors to HTTP: what went wrong in any room, as status, `type` and remedy (RFC 9457)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,79 +15,26 @@ import imagesets.errors
 import serving.errors
 import store.errors
 import vlm.errors
-
-
-class ApiError(Exception):
-    """A request that HTTP itself has to refuse; `headers`, where there are any, go with the answer."""
-
-
-class UnreadableRequestError(ApiError):
-    """The framework could not read the request."""
-
-    def __init__(self, message: str, headers: Mapping[str, str]) -> None:
-        super().__init__(message)
-        self.headers = headers
-
-
-class NoSuchRouteError(UnreadableRequestError):
-    """No route has the path."""
-
-
-class MethodNotAllowedError(UnreadableRequestError):
-    """The route of the path has no such method."""
-
-
-class UploadTooLargeError(ApiError, HTTPException):
-    """The body exceeds the limit of its route.
-
-    It is an HTTPException as well because FastAPI turns every other error that rises while it reads a body
-    into a 400.
-    """
-
-    def __init__(self, *, limit_bytes: int) -> None:
-        HTTPException.__init__(self, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        self.limit_bytes = limit_bytes
-
-    def __str__(self) -> str:
-        return f"the body is larger than the {self.limit_bytes} bytes that this route takes"
-
-
-class UnsupportedBodyError(ApiError):
-    """The body is of a kind that its route does not take."""
-
-
-class UploadRefusedError(ApiError):
-    """The received bytes are not those that the client meant to send."""
-
-
-class InvalidRequestError(ApiError):
-    """Fields that parse, but that make no sense, or none together."""
-
-
-class UnusableRangeError(ApiError):
-    """A Range header that lies beyond the end of what is there."""
-
-    def __init__(self, *, size_bytes: int) -> None:
-        super().__init__(f"the range lies beyond the {size_bytes} bytes there are")
-        self.headers = {"Content-Range": f"bytes */{size_bytes}"}
-
-
-class StorageFullError(ApiError):
-    """No room is left for an upload."""
-
-
-class ForeignHostError(ApiError):
-    """A service bound to loopback was addressed under the name of another machine."""
-
-    def __init__(self, host: str) -> None:
-        super().__init__(f"this service answers to its loopback names only, not to {host[:80]!r}")
-
-
-class ForeignOriginError(ApiError):
-    """A browser asks for a change on behalf of another site."""
-
-    def __init__(self, origin: str) -> None:
-        super().__init__(f"a page of {origin[:80]!r} may not change anything here")
+from api.refusals import (
+    ApiError,
+    ForbiddenError,
+    ForeignHostError,
+    ForeignOriginError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    MissingCsrfTokenError,
+    NoSuchRouteError,
+    RateLimitedError,
+    StorageFullError,
+    UnauthenticatedError,
+    UnreadableRequestError,
+    UnsupportedBodyError,
+    UnusableRangeError,
+    UploadRefusedError,
+    UploadTooLargeError,
+    UrlRefusedError,
+    UrlUnavailableError,
+)
 
 
 @dataclass(frozen=True)
@@ -227,6 +160,19 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
         catalog.errors.StaleAttemptError: ProblemKind(
             "stale-attempt", 409, "Another attempt owns the job", "look at the job's state"
         ),
+        catalog.errors.QuotaExceededError: ProblemKind(
+            "quota-exceeded",
+            403,
+            "The key may have no more",
+            "finish or remove some of what it has (bytes are freed by a sweep), or ask for a larger quota",
+            members=("quota", "limit", "used"),
+        ),
+        catalog.errors.PepperMissingError: ProblemKind(
+            "pepper-missing",
+            500,
+            "API keys cannot be made or checked",
+            "give this machine the pepper that the keys were made with (docs/security.md)",
+        ),
         catalog.errors.OutdatedSchemaError: ProblemKind(
             "outdated-schema",
             503,
@@ -332,6 +278,36 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
             403,
             "A page of another site may not do this",
             "call the service from its own pages or a client",
+        ),
+        UnauthenticatedError: ProblemKind(
+            "unauthenticated",
+            401,
+            "An API key is needed",
+            "send `Authorization: Bearer KEY` (commands: CONDU_API_KEY); `condu keys create` makes one",
+        ),
+        ForbiddenError: ProblemKind(
+            "forbidden", 403, "The key may not do this", "use a key with that role and that model"
+        ),
+        MissingCsrfTokenError: ProblemKind(
+            "missing-csrf-token",
+            403,
+            "The page did not identify itself",
+            "send the csrf_token of GET /v1/session as X-CSRF-Token",
+        ),
+        RateLimitedError: ProblemKind(
+            "rate-limited", 429, "Too many requests", "ask again after the seconds in Retry-After"
+        ),
+        UrlRefusedError: ProblemKind(
+            "url-refused",
+            422,
+            "The service does not fetch from there",
+            "upload the file, or let the installation allow its source (CONDU_FETCH_FROM)",
+        ),
+        UrlUnavailableError: ProblemKind(
+            "url-unavailable",
+            502,
+            "The URL could not be fetched",
+            "try the URL yourself, then again; or upload the file",
         ),
         NoSuchRouteError: ProblemKind(
             "no-such-route", 404, "There is no such route", "see /openapi.json for the routes"

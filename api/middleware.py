@@ -16,8 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import ForeignHostError, ForeignOriginError, UploadTooLargeError
 from api.problems import problem_response
+from api.refusals import ForeignHostError, ForeignOriginError, UploadTooLargeError
 
 log = structlog.stdlib.get_logger("condu.api")
 

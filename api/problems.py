@@ -8,7 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from api.errors import PROBLEMS, ApiError, ProblemKind, kind_of, members_of, translated
+from api.errors import PROBLEMS, ProblemKind, kind_of, members_of, translated
+from api.refusals import ApiError
 from catalog.errors import CatalogError
 from imagesets.errors import ImagesetError
 from serving.errors import ServingError

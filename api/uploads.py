@@ -16,8 +16,8 @@ from typing import Protocol
 from anyio import to_thread
 from starlette.requests import Request
 
-from api.errors import StorageFullError, UnsupportedBodyError, UploadRefusedError
 from api.middleware import allow_body, declared_length
+from api.refusals import StorageFullError, UnsupportedBodyError, UploadRefusedError
 
 WRITE_BYTES = 2**20
 """Bytes gathered before a thread writes them; a chunk off the network (64 KiB) is not worth the switch."""

@@ -9,12 +9,15 @@ The functions that read and write live beside this file, a file a noun, and take
 commit. What they return are frozen records, which outlive the session.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from catalog.actors import Actor, act
+from catalog.audit import record_change
 from catalog.database import check_schema, compact, open_engine, upgrade_schema
 from catalog.errors import CatalogUnavailableError
 from catalog.settings import Settings
@@ -48,7 +51,14 @@ class Catalog:
         self._writing = open_engine(self.url)
         # One pool, two ways to begin: a reader must not wait for the lock that writers take.
         self._reading = self._writing.execution_options(condu_begin="DEFERRED")
+        self._actor: Actor | None = None
         check_schema(self._reading)
+
+    def acting(self, actor: Actor) -> "Catalog":
+        """The same open catalog, whose transactions are on behalf of the actor, and in the audit log."""
+        bound = copy.copy(self)
+        bound._actor = actor  # noqa: SLF001 - its own
+        return bound
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -58,7 +68,10 @@ class Catalog:
             CatalogUnavailableError: the database refused; nothing of the block was kept.
         """
         with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+            if self._actor is not None:
+                act(session, self._actor)
             yield session
+            record_change(session)
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from catalog.actors import tell
 from catalog.errors import AlreadyExistsError, NoSuchRowError, StillInUseError
 from catalog.names import check_name
 from catalog.records import to_record
@@ -47,6 +48,7 @@ def add_base(
         InvalidNameError: it may not be called that.
     """
     check_base_free(session, name)
+    tell(session, base=name, digest=digest)
     row = BaseRow(
         name=name,
         architecture=architecture,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from catalog.actors import owner_of
+from catalog.quotas import require_room
 from catalog.tables import BlobRow
 
 # SQLite takes 32766 parameters in one statement; older builds 999.
@@ -22,13 +24,20 @@ class NewBlob:
 
 
 def record_blobs(session: Session, blobs: Sequence[NewBlob]) -> None:
-    """Remembers the blobs; one that is known already stays as it is, for a digest says it all."""
+    """Remembers the blobs; one that is known already stays as it is, for a digest says it all.
+
+    Raises:
+        QuotaExceededError: the key in whose name it is done may have no more bytes.
+    """
     wanted = {blob.digest: blob for blob in blobs}
     known = session.scalars(select(BlobRow.digest).where(BlobRow.digest.in_(wanted)))
     for digest in known:
         del wanted[digest]
+    require_room(session, stored_bytes=sum(blob.size_bytes for blob in wanted.values()))
+    owner = owner_of(session)
     session.add_all(
-        BlobRow(digest=blob.digest, size_bytes=blob.size_bytes, kind=blob.kind) for blob in wanted.values()
+        BlobRow(digest=blob.digest, size_bytes=blob.size_bytes, kind=blob.kind, key_id=owner)
+        for blob in wanted.values()
     )
     session.flush()
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from catalog.actors import owner_of, tell
 from catalog.clock import now
 from catalog.errors import DatasetGoneError, NoSuchRowError, StillInUseError
 from catalog.records import to_record
@@ -29,6 +30,7 @@ class DatasetRecord:
     created_at: datetime
     is_kept: bool
     released_at: datetime | None
+    key_id: str | None
 
 
 def add_dataset(
@@ -43,8 +45,9 @@ def add_dataset(
     """The data set; uploading one again brings a released one back and starts its time anew."""
     row = session.get(DatasetRow, digest)
     if row is None:
-        row = DatasetRow(digest=digest)
+        row = DatasetRow(digest=digest, key_id=owner_of(session))
         session.add(row)
+    tell(session, dataset=digest)
     row.format = format
     row.classes = list(classes)
     row.num_images = num_images

@@ -9,6 +9,8 @@ CatalogError
 ├── DatasetGoneError     the data set was known, but its bytes were released
 ├── StaleHeadError       the head moved since the work began: do the work again on the new head
 ├── StaleAttemptError    another attempt owns the job now: stop and change nothing
+├── QuotaExceededError   the key may have no more of it
+├── PepperMissingError   API keys cannot be checked or made: their pepper is missing
 ├── OutdatedSchemaError  the database was written by another version of condu
 └── CatalogUnavailableError  the database refused (full disk, locked, gone): may be retried
 """
@@ -48,6 +50,22 @@ class StaleHeadError(CatalogError):
 
 class StaleAttemptError(CatalogError):
     """Another attempt owns the job by now; this one must stop and change nothing."""
+
+
+class QuotaExceededError(CatalogError):
+    """The key in whose name it was asked may have no more of it."""
+
+    def __init__(self, quota: str, *, limit: int, used: int, wanted: int) -> None:
+        super().__init__(
+            f"the key may have {limit} {quota}, {used} are in use, and {wanted} more were asked for"
+        )
+        self.quota = quota
+        self.limit = limit
+        self.used = used
+
+
+class PepperMissingError(CatalogError):
+    """API keys can be neither made nor checked, for their pepper is missing or another."""
 
 
 class OutdatedSchemaError(CatalogError):

@@ -10,12 +10,14 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from catalog.actors import actor_of, owner_of, tell
 from catalog.changes import count_changes
 from catalog.clock import now
 from catalog.datasets import require_dataset
 from catalog.errors import NoSuchRowError
 from catalog.job_events import add_event
 from catalog.job_queue import JobQueue
+from catalog.quotas import require_bytes_left, require_room
 from catalog.records import to_record
 from catalog.tables import JobRow
 from catalog.tasks import check_task_free
@@ -47,6 +49,8 @@ class JobRecord:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    key_id: str | None
+    request_id: str | None
 
     @property
     def is_finished(self) -> bool:
@@ -83,10 +87,14 @@ def submit_job(
         AlreadyExistsError: the model serves such a task.
         StillInUseError: an unfinished job is learning it.
         DatasetGoneError: the images were released.
+        QuotaExceededError: the key in whose name it is done may have no more jobs, or no more bytes.
     """
     check_task_free(session, model, task)
     if dataset is not None:
         require_dataset(session, dataset)
+    require_room(session, jobs=1)
+    require_bytes_left(session)
+    actor = actor_of(session)
     row = JobRow(
         job_id=_new_job_id(),
         kind=kind,
@@ -95,9 +103,12 @@ def submit_job(
         request=request,
         dataset=dataset,
         checkpoint=checkpoint,
+        key_id=owner_of(session),
+        request_id=None if actor is None else actor.request_id,
     )
     session.add(row)
     session.flush()
+    tell(session, job=row.job_id, model=model, task=task)
     add_event(session, row.job_id, kind="state", body={"state": QUEUED})
     queue.enqueue(session, row.job_id, model)
     return to_record(JobRecord, row)

@@ -6,9 +6,11 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from catalog.actors import owner_of, tell
 from catalog.bases import find_base
 from catalog.errors import AlreadyExistsError, NoSuchRowError, StillInUseError
 from catalog.names import check_name
+from catalog.quotas import require_room
 from catalog.records import to_record
 from catalog.tables import JobRow, ModelRow, RevisionRow, TaskRow, TriggerRow
 
@@ -65,9 +67,12 @@ def create_model(
         AlreadyExistsError: a model of that name exists.
         NoSuchRowError: there is no such base.
         InvalidNameError: it may not be called that.
+        QuotaExceededError: the key in whose name it is made may have no more models.
     """
     check_model_free(session, name)
     find_base(session, base)
+    require_room(session, models=1)
+    tell(session, model=name, base=base)
     row = ModelRow(
         name=name,
         base=base,
@@ -79,6 +84,7 @@ def create_model(
         rescaler_norm=rescaler_norm,
         unified_dtype=unified_dtype,
         head_revision=None,
+        key_id=owner_of(session),
     )
     session.add(row)
     session.flush()

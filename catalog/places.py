@@ -1,5 +1,6 @@
-"""Which URLs may name the catalog's database and the place of the blobs; a refusal says what to write."""
+"""Which URLs and networks may be named in the settings; a refusal says what to write."""
 
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
@@ -63,3 +64,38 @@ def check_objects_url(url: str) -> str:
     if not parts.netloc:
         raise ValueError("no bucket is named: write s3://bucket/prefix")
     return url.rstrip("/")
+
+
+def check_networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    """The networks, if each is an address or a network.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ValueError(
+                f"{network!r} is no address and no network: write 10.1.2.3 or 10.1.2.0/24 "
+                "(no bits set beyond the length)"
+            ) from None
+    return networks
+
+
+def check_sources(sources: tuple[str, ...]) -> tuple[str, ...]:
+    """The sources, if each is the beginning of a URL that can be fetched.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for source in sources:
+        parts = urlsplit(source)
+        if parts.scheme not in {"https", "http"} or not parts.hostname:
+            raise ValueError(f"{source!r} is no source: write https://host/path/, or https://*.host/")
+        if not parts.path.endswith("/") or parts.query or parts.fragment or parts.username:
+            raise ValueError(f"{source!r} must end in a slash and hold no query or password: write {source}/")
+        below = parts.netloc.removeprefix("*.")
+        if "*" in below or (below != parts.netloc and "." not in below):
+            raise ValueError(f"{source!r} is too wide: a star stands for the first part, as in *.host.org")
+    return sources

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from catalog.actors import Actor, act, tell
 from catalog.attempts import fence_job, published_revision
 from catalog.blobs import NewBlob, record_blobs
 from catalog.changes import count_changes
@@ -15,7 +16,7 @@ from catalog.errors import AlreadyExistsError, NoSuchRowError, RollbackError, St
 from catalog.models import find_model
 from catalog.names import check_name
 from catalog.records import to_record
-from catalog.tables import ModelRow, PrototypeRow, RevisionRow, TaskRow, TriggerRow
+from catalog.tables import JobRow, ModelRow, PrototypeRow, RevisionRow, TaskRow, TriggerRow
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def publish_revision(
         published = published_revision(session, job_id)
         if published is not None:
             return published
+        _act_for_job(session, job_id)
     _hold_head(session, model, parent)
     task_keys = _check_triggers(session, model, parent=parent, triggers=triggers, task=task)
     number = _next_number(session, model)
@@ -122,6 +124,7 @@ def publish_revision(
     _add_triggers(session, model, revision=number, triggers=triggers, task_keys=task_keys)
     record_blobs(session, blobs)
     session.execute(update(ModelRow).where(ModelRow.name == model).values(head_revision=number))
+    tell(session, revision=number, cause=cause)
     return number
 
 
@@ -221,7 +224,25 @@ def rollback_head(session: Session, model: str, to: int | None = None) -> Revisi
             "sweep with a larger keep_revisions to be able to go back further"
         )
     session.execute(update(ModelRow).where(ModelRow.name == model).values(head_revision=to))
+    tell(session, revision=to, previous=head)
     return to_record(RevisionRecord, row)
+
+
+def _act_for_job(session: Session, job_id: str) -> None:
+    """What the job writes belongs to the key that submitted it, and the audit log names its request."""
+    job = session.get_one(JobRow, job_id, populate_existing=True)
+    act(
+        session,
+        Actor(
+            who=f"worker {job.worker}",
+            action="publish a revision",
+            key_id=job.key_id,
+            subject=f"/v1/models/{job.model}",
+            request_id=job.request_id,
+            facts={"job": job_id},
+            has_quota=False,
+        ),
+    )
 
 
 def _hold_head(session: Session, model: str, parent: int | None) -> None:

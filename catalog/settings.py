@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from catalog.places import check_database_url, check_objects_url
+from catalog.places import check_database_url, check_networks, check_objects_url, check_sources
 from store.blobs import BlobPlace
 
 MEBIBYTE = 2**20
 GIBIBYTE = 2**30
+MIN_PEPPER_CHARACTERS = 32
 
 Bytes = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -19,6 +20,15 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 def _split(given: Any) -> Any:
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
+
+
+def _check_pepper(pepper: SecretStr) -> SecretStr:
+    if len(pepper.get_secret_value()) < MIN_PEPPER_CHARACTERS:
+        raise ValueError(
+            f"a pepper of fewer than {MIN_PEPPER_CHARACTERS} characters can be guessed: write what "
+            "`python3 -c 'import secrets; print(secrets.token_hex(32))'` prints"
+        )
+    return pepper
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -59,6 +69,41 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the api listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the api listens on; 0 takes any free one.")
     url: str = Field("http://127.0.0.1:8000", description="Where the client commands find the api.")
+
+    require_keys: bool = Field(
+        default=False,
+        description="Whether an API key is needed on a loopback address, too; on any other one always is.",
+    )
+    key_pepper: Annotated[SecretStr, AfterValidator(_check_pepper)] | None = Field(
+        None,
+        description="The secret that API keys are hashed with, the same on every machine; without it the "
+        "file `pepper` in the data folder.",
+    )
+    api_key: SecretStr | None = Field(None, description="The API key that the client commands send.")
+    requests_per_minute: Count = Field(
+        1200, description="Requests a minute of one API key that has no rate of its own, in one api process."
+    )
+    session_s: Seconds = Field(12 * 3600.0, description="How long a browser stays signed in.")
+    secure_cookies: bool | None = Field(
+        None,
+        description="Whether browsers send the session's cookie over https only; without it, unless the "
+        "address is loopback.",
+    )
+    open_metrics: bool = Field(
+        default=False, description="Whether /metrics needs no key where everything else does."
+    )
+    trusted_proxies: Annotated[Names, AfterValidator(check_networks)] = Field(
+        (), description="Addresses or networks, comma separated, whose X-Forwarded-For is believed."
+    )
+    fetch_from: Annotated[Names, AfterValidator(check_sources)] = Field(
+        (),
+        description="What data sets and weights may be fetched from: `https://host/path/`, comma separated; "
+        "`https://*.host/` takes all below a host.",
+    )
+    fetch_networks: Annotated[Names, AfterValidator(check_networks)] = Field(
+        (), description="Private networks, comma separated, that may be fetched from beside the internet."
+    )
+    fetch_timeout_s: Seconds = Field(3600.0, description="A fetch that takes longer is given up.")
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one.")
     num_threads: Count | None = Field(

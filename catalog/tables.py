@@ -55,6 +55,8 @@ class BlobRow(CatalogTable):
     digest: Mapped[str] = mapped_column(primary_key=True)
     size_bytes: Mapped[Large]
     kind: Mapped[str]
+    # The API key whose request or job brought it first; no foreign key, for keys are never deleted.
+    key_id: Mapped[str | None] = mapped_column(index=True)
 
 
 class BaseRow(CatalogTable):
@@ -91,6 +93,7 @@ class ModelRow(CatalogTable):
     # No foreign key: revisions point at models already, and SQLite cannot add the second half of a circle.
     head_revision: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
+    key_id: Mapped[str | None]
 
 
 class RevisionRow(CatalogTable):
@@ -186,6 +189,7 @@ class DatasetRow(CatalogTable):
     created_at: Mapped[datetime] = mapped_column(default=now())
     is_kept: Mapped[bool] = mapped_column(default=False)
     released_at: Mapped[datetime | None]
+    key_id: Mapped[str | None]
 
 
 class JobRow(CatalogTable):
@@ -218,6 +222,9 @@ class JobRow(CatalogTable):
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # On whose behalf and by which request it was submitted: the worker's log names them.
+    key_id: Mapped[str | None]
+    request_id: Mapped[str | None]
 
 
 class JobEventRow(CatalogTable):
@@ -246,3 +253,53 @@ class WorkerRow(CatalogTable):
     started_at: Mapped[datetime] = mapped_column(default=now())
     beat_at: Mapped[datetime] = mapped_column(default=now())
     lease_s: Mapped[float]
+
+
+class ApiKeyRow(CatalogTable):
+    """An API key: a keyed hash of it, what it may do and until when; revoked ones stay, for the audit."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint("role IN ('read', 'submit', 'admin')", name="role"),)
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str]
+    pepper: Mapped[str]
+    role: Mapped[str]
+    models: Mapped[list[str] | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    requests_per_minute: Mapped[int | None]
+    max_body_bytes: Mapped[Large | None]
+    max_jobs: Mapped[int | None]
+    max_models: Mapped[int | None]
+    max_stored_bytes: Mapped[Large | None]
+
+
+class SessionRow(CatalogTable):
+    """A browser that signed in with a key; the digest is of the cookie's token."""
+
+    __tablename__ = "sessions"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.key_id", ondelete="CASCADE"))
+    expires_at: Mapped[datetime]
+
+
+class AuditRow(CatalogTable):
+    """A change: who made it, what it was, when and from where; written with it, never changed."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "key_id", "entry"),)
+
+    entry: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now())
+    who: Mapped[str]
+    key_id: Mapped[str | None]
+    action: Mapped[str]
+    subject: Mapped[str]
+    facts: Mapped[dict[str, Any]]
+    address: Mapped[str | None]
+    request_id: Mapped[str | None]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import BaseName, Installed
 from api.documentation import binary, problems
-from api.errors import (
+from api.refusals import (
     InvalidRequestError,
     StorageFullError,
     UnsupportedBodyError,

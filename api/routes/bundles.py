@@ -11,7 +11,7 @@ from api.bundle_import import check_model_free, import_model
 from api.dependencies import Installed, ModelName, RevisionNumber, Services
 from api.documentation import binary, problems
 from api.downloads import Content, content_response, unchanged_response
-from api.errors import (
+from api.refusals import (
     StorageFullError,
     UnsupportedBodyError,
     UnusableRangeError,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from api.classification import classify
 from api.dependencies import Installed, ModelName
 from api.documentation import problems
-from api.errors import UnsupportedBodyError, UploadTooLargeError
+from api.refusals import UnsupportedBodyError, UploadTooLargeError
 from api.schemas.classify import ClassifyAnswer, ClassifyBody, ClassifyFields
 from catalog.errors import NoSuchRowError
 from serving.errors import (

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from api.dependencies import Installed, Services
 from api.documentation import binary, problems
-from api.errors import StorageFullError, UnsupportedBodyError, UploadRefusedError, UploadTooLargeError
+from api.refusals import StorageFullError, UnsupportedBodyError, UploadRefusedError, UploadTooLargeError
 from api.schemas.datasets import DatasetAnswer, DatasetList, StoredDatasetAnswer
 from api.schemas.models import RemovedAnswer
 from api.uploads import received_upload

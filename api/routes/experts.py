@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from api.dependencies import Installed, ModelName, RevisionNumber, TaskName
 from api.documentation import binary, problems
 from api.downloads import Content, content_response, unchanged_response
-from api.errors import InvalidRequestError, UnusableRangeError
 from api.expert_files import Form, Wanted, opened_expert
+from api.refusals import InvalidRequestError, UnusableRangeError
 from catalog.errors import NoSuchRowError
 from serving.errors import UnknownTaskError
 from store.errors import CorruptBlobError

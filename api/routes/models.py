@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from api.dependencies import Installed, ModelName, Services
 from api.documentation import binary, problems
 from api.downloads import Content, content_response, unchanged_response
-from api.errors import UnusableRangeError
+from api.refusals import UnusableRangeError
 from api.schemas.models import CreateModelBody, ModelAnswer, ModelList, RemovedAnswer, StorageAnswer
 from catalog.bases import find_base
 from catalog.blobs import NewBlob, record_blobs

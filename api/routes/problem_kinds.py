@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from api.documentation import problems
-from api.errors import PROBLEMS, NoSuchRouteError
+from api.errors import PROBLEMS
+from api.refusals import NoSuchRouteError
 from api.schemas.installation import ProblemKindAnswer
 
 router = APIRouter(prefix="/problems", tags=["problems"])

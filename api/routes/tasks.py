@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import Installed, ModelName, Services, TaskName
 from api.documentation import binary, problems
-from api.errors import (
+from api.refusals import (
     InvalidRequestError,
     StorageFullError,
     UnsupportedBodyError,

@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.testclient import TestClient
 
-from api.errors import PROBLEMS, ApiError, UploadTooLargeError, kind_of
+from api.errors import PROBLEMS, kind_of
 from api.middleware import RequestContextMiddleware
 from api.problems import answer_with_problems
+from api.refusals import ApiError, UploadTooLargeError
 from catalog.errors import CatalogError, StaleHeadError
 from imagesets.errors import ImagesetError, InvalidArchiveError
 from store.errors import IncompatibleTensorsError, StoreError

@@ -8,8 +8,8 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from api.app import create_app
-from api.errors import StorageFullError, UploadTooLargeError
 from api.middleware import BodyLimitMiddleware
+from api.refusals import StorageFullError, UploadTooLargeError
 from api.uploads import UploadRoom, received_upload, write_body
 from tests.api.conftest import CONFIG, LOCAL, Installation, scratch_files
 from tests.installing import settings_at

@@ -13,7 +13,8 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from catalog.actors import Actor, act
@@ -105,7 +106,11 @@ def _translated() -> Iterator[None]:
     """What the driver says of a full disk, a lock or a lost server, as the one error that callers know."""
     try:
         yield
-    except OperationalError as error:
+    except (DBAPIError, PoolTimeoutError) as error:
+        is_refusal = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
+        if not (is_refusal or getattr(error, "connection_invalidated", False)):
+            raise
+        reason = getattr(error, "orig", None) or error
         raise CatalogUnavailableError(
-            f"the catalog's database refused: {error.orig}; free disk space or bring it back, then try again"
+            f"the catalog's database refused: {reason}; free disk space or bring it back, then try again"
         ) from error

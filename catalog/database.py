@@ -18,20 +18,56 @@ from catalog.errors import OutdatedSchemaError
 
 # Writers wait for each other this long; every write transaction of ours takes milliseconds.
 BUSY_TIMEOUT_S = 30.0
+# A writer that was stopped in the middle of a transaction holds all others up; the server ends it after this.
+_IDLE_IN_TRANSACTION_S = 15.0
+_CONNECT_TIMEOUT_S = 10
+# Any number, the same in all processes: "condu" in ASCII.
+_WRITERS_LOCK = 0x636F6E6475
 
 # At INFO, Alembic tells about itself whenever a catalog is opened.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def open_engine(url: str) -> Engine:
-    """An engine on the catalog; SQLite in WAL, with foreign keys, durable commits and honest transactions.
+    """An engine on the catalog, whose transactions mean the same on SQLite and on PostgreSQL.
 
-    The folder of an SQLite file is made. Transactions begin with BEGIN IMMEDIATE unless the connection
-    carries `execution_options(condu_begin="DEFERRED")`: a writer that begins as a reader cannot wait for
-    another writer, it fails at once.
+    One writes at a time, from its first statement on, so that what it has looked up stays true until it
+    commits. Connections with `execution_options(condu_begin="DEFERRED")` only read, all of it from one
+    moment, and wait for no writer. SQLite is put into WAL, with foreign keys and durable commits; the folder
+    of its file is made.
     """
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+    if make_url(url).get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=postgresql_arguments()
+    )
+    event.listen(engine, "begin", begin_postgresql)
+    return engine
+
+
+def postgresql_arguments() -> dict[str, Any]:
+    """What every connection to PostgreSQL is opened with."""
+    bounds = {
+        "lock_timeout": BUSY_TIMEOUT_S,
+        "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_S,
+    }
+    options = " ".join(f"-c {name}={seconds * 1000:.0f}" for name, seconds in bounds.items())
+    return {"connect_timeout": _CONNECT_TIMEOUT_S, "options": options}
+
+
+def begin_postgresql(connection: Connection) -> None:
+    """Begins a transaction as SQLite does: a reader at one moment, writers one after the other."""
+    if _begins_reading(connection):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    else:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
+
+
+def _begins_reading(connection: Connection) -> bool:
+    return connection.get_execution_options().get("condu_begin") == "DEFERRED"
+
+
+def _open_sqlite(url: str) -> Engine:
     database = make_url(url).database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +105,8 @@ def compact(engine: Engine) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    mode = connection.get_execution_options().get("condu_begin", "IMMEDIATE")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    # A writer that begins as a reader cannot wait for another writer, it fails at once.
+    connection.exec_driver_sql("BEGIN DEFERRED" if _begins_reading(connection) else "BEGIN IMMEDIATE")
 
 
 @contextmanager

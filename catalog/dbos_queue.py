@@ -26,7 +26,7 @@ from sqlalchemy.pool import StaticPool
 
 from catalog import Catalog, Settings
 from catalog.attempts import claim_job, requeue_jobs
-from catalog.database import BUSY_TIMEOUT_S
+from catalog.database import BUSY_TIMEOUT_S, begin_postgresql, postgresql_arguments
 from catalog.errors import CatalogError, CatalogUnavailableError
 from catalog.job_queue import JobFenced, JobQueue, JobReleased, JobRunner, Json, RunJob
 from catalog.jobs import JobRecord
@@ -303,7 +303,9 @@ class Hands:
 
 def _open_single_connection(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, poolclass=StaticPool)
+        engine = create_engine(url, poolclass=StaticPool, connect_args=postgresql_arguments())
+        event.listen(engine, "begin", begin_postgresql)
+        return engine
     arguments = {"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
     engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
 

@@ -13,6 +13,9 @@ from catalog import Settings, upgrade
 
 ON_SERVERS = bool(os.environ.get("CONDU_TEST_SERVERS"))
 
+ENGINE_JOBS = "dbos.workflow_status" if ON_SERVERS else "workflow_status"
+"""The job engine's own table; on PostgreSQL it is in a schema of its own."""
+
 embedded_only = pytest.mark.skipif(ON_SERVERS, reason="it damages or fills the files of the embedded default")
 """For tests that reach for SQLite's file or the folder of blobs behind the installation's back."""
 

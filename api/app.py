@@ -13,8 +13,11 @@ import torch
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 
+from api.access import AccessMiddleware
 from api.dependencies import Services
-from api.documentation import with_problem_schema
+from api.documentation import with_access, with_problem_schema
+from api.fetching import Fetcher
+from api.gate import Gate, check_guarded
 from api.middleware import (
     BodyLimitMiddleware,
     LocalCallersMiddleware,
@@ -23,6 +26,7 @@ from api.middleware import (
 )
 from api.problems import answer_with_problems
 from api.routes import (
+    access,
     bases,
     bundles,
     classify,
@@ -76,6 +80,7 @@ ROUTES = (
     maintenance,
     health,
     stats,
+    access,
 )
 
 DESCRIPTION = """
@@ -92,7 +97,7 @@ class ConduApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        return with_problem_schema(super().openapi())
+        return with_access(with_problem_schema(super().openapi()))
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -116,7 +121,10 @@ def create_app(settings: Settings) -> FastAPI:
     answer_with_problems(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware, default_limit_bytes=JSON_LIMIT_BYTES)
-    app.add_middleware(LocalCallersMiddleware, allowed_hosts=loopback_names(settings.host))
+    app.add_middleware(AccessMiddleware)
+    # With keys, a proxy on the same machine may pass on whatever name it was called by.
+    names = frozenset[str]() if settings.require_keys else loopback_names(settings.host)
+    app.add_middleware(LocalCallersMiddleware, allowed_hosts=names)
     app.add_middleware(RequestContextMiddleware)
     app.state.stopping = asyncio.Event()
     return app
@@ -137,6 +145,7 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
     upgrade(settings.catalog_url)
     catalog = Catalog(settings)
     stack.callback(catalog.close)
+    check_guarded(settings, catalog)
     queue = DbosQueue(settings)
     stack.callback(queue.close)
     store = CheckpointStore(open_blobs(settings.blob_place))
@@ -172,6 +181,8 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
         residents=residents,
         metrics=counted,
         stopping=stopping,
+        gate=Gate(settings, catalog),
+        fetcher=Fetcher(settings),
     )
 
 

@@ -2,11 +2,14 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from fastapi import Depends, Path, Query, Request
 
+from api.callers import LOCAL, Caller, actor_for, caller_of
+from api.fetching import Fetcher, shown
+from api.gate import Gate
 from api.uploads import UploadRoom
 from catalog import Catalog, Settings
 from catalog.job_queue import JobQueue
@@ -31,6 +34,9 @@ class Services:
         engine: What owns the device and answers.
         residents: What keeps the right experts in memory.
         stopping: Set when the server is about to stop, so that endless answers end.
+        gate: What recognises callers.
+        fetcher: What fetches files by their URL.
+        caller: On whose behalf the catalog's transactions are.
     """
 
     settings: Settings
@@ -47,12 +53,29 @@ class Services:
     residents: Residents
     metrics: ServingMetrics
     stopping: asyncio.Event
+    gate: Gate
+    fetcher: Fetcher
+    caller: Caller = LOCAL
+
+    def noting_source(self, url: str) -> "Services":
+        """The same, with where something was fetched from in the audit log."""
+        return replace(self, catalog=self.catalog.noting(source=shown(url)))
 
 
 async def get_services(request: Request) -> Services:
-    """The services of the app that received the request; async, because others cost a change of threads."""
+    """The app's services on behalf of the caller; async, because others cost a change of threads."""
     services: Services = request.app.state.services
-    return services
+    acting = services.catalog.acting(actor_for(request))
+    return replace(services, catalog=acting, caller=caller_of(request))
+
+
+def room_of(services: Services) -> UploadRoom:
+    """Where a file is received on behalf of the caller, whose limit may be smaller than the others'."""
+    key = services.caller.key
+    if key is None or key.max_body_bytes is None:
+        return services.uploads
+    limit_bytes = min(services.uploads.limit_bytes, key.max_body_bytes)
+    return replace(services.uploads, limit_bytes=limit_bytes)
 
 
 Installed = Annotated[Services, Depends(get_services)]

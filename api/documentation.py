@@ -6,12 +6,40 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
+from api.decisions import OPEN, route_of
 from api.errors import PROBLEMS, ProblemKind
 from api.problems import PROBLEM_MEDIA_TYPE
+from api.refusals import (
+    ForbiddenError,
+    ForeignHostError,
+    ForeignOriginError,
+    MissingCsrfTokenError,
+    RateLimitedError,
+    StorageFullError,
+    UnauthenticatedError,
+    UnreadableRequestError,
+    UploadRefusedError,
+    UploadTooLargeError,
+    UrlRefusedError,
+    UrlUnavailableError,
+)
 from api.schemas.shapes import Problem, example_of
+from catalog.errors import CatalogUnavailableError, QuotaExceededError
+from store.errors import BlobsUnavailableError
 
 PROBLEM_REFERENCE = "#/components/schemas/Problem"
 Responses = dict[int | str, dict[str, Any]]
+
+
+FETCH_PROBLEMS = (
+    UrlRefusedError,
+    UrlUnavailableError,
+    UploadTooLargeError,
+    UploadRefusedError,
+    StorageFullError,
+    BlobsUnavailableError,
+)
+"""What can go wrong where the service fetches a file itself, beside what can be wrong with the file."""
 
 
 def problems(*error_types: type[Exception]) -> Responses:
@@ -46,6 +74,40 @@ def with_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = schema
     return document
+
+
+ANY_ROUTE = (UnreadableRequestError, ForeignHostError, CatalogUnavailableError)
+CLOSED_ROUTE = (UnauthenticatedError, ForbiddenError, RateLimitedError)
+CHANGING_ROUTE = (ForeignOriginError, MissingCsrfTokenError, QuotaExceededError, UploadTooLargeError)
+
+
+def with_access(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with what every route asks of its caller, and how it refuses."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["apiKey"] = {"type": "http", "scheme": "bearer", "description": "`condu keys create` makes one."}
+    schemes["session"] = {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "condu_session",
+        "description": "What POST /v1/session sets; what changes something needs X-CSRF-Token beside it.",
+    }
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            is_open = route_of(method.upper(), path).decision == OPEN
+            operation["security"] = [{}] if is_open else [{"apiKey": []}, {"session": []}, {}]
+            found = (*ANY_ROUTE, *(() if is_open else CLOSED_ROUTE))
+            _add_problems(operation, (*found, *(() if method == "get" else CHANGING_ROUTE)))
+    return document
+
+
+def _add_problems(operation: dict[str, Any], error_types: tuple[type[Exception], ...]) -> None:
+    for status, response in problems(*error_types).items():
+        known = operation["responses"].setdefault(str(status), response)
+        content = known.setdefault("content", {}).setdefault(
+            PROBLEM_MEDIA_TYPE, {"schema": {"$ref": PROBLEM_REFERENCE}, "examples": {}}
+        )
+        added = response["content"][PROBLEM_MEDIA_TYPE]["examples"]
+        content["examples"] = {**content.get("examples", {}), **added}
 
 
 def _response(kinds: list[ProblemKind]) -> dict[str, Any]:

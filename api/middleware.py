@@ -27,14 +27,17 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LIMIT_SCOPE_KEY = "condu.body_limit_bytes"
+CALLER_LIMIT_SCOPE_KEY = "condu.caller_limit_bytes"
 
 
 def allow_body(request: Request, limit_bytes: int) -> None:
-    """Raise this request's body limit above the default, before the body is read."""
+    """Raise this request's body limit above the default, before the body is read; not above the caller's."""
     request.scope[LIMIT_SCOPE_KEY] = limit_bytes
 
 
@@ -110,7 +113,7 @@ class BodyLimitMiddleware:
 
         async def receive_within_limit() -> Message:
             nonlocal received_bytes
-            limit_bytes: int = scope.get(LIMIT_SCOPE_KEY, self.default_limit_bytes)
+            limit_bytes = body_limit(scope, self.default_limit_bytes)
             if declared is not None and declared > limit_bytes:
                 raise UploadTooLargeError(limit_bytes=limit_bytes)
             message = await receive()
@@ -128,12 +131,20 @@ def declared_length(headers: Headers) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
+def body_limit(scope: Scope, default_limit_bytes: int) -> int:
+    """Most bytes that the body may have: what its route takes, and no more than its caller may send."""
+    of_route: int = scope.get(LIMIT_SCOPE_KEY, default_limit_bytes)
+    of_caller: int | None = scope.get(CALLER_LIMIT_SCOPE_KEY)
+    return of_route if of_caller is None else min(of_route, of_caller)
+
+
 class LocalCallersMiddleware:
     """Refuses browsers that act for another site.
 
-    The service has no accounts: on loopback, whoever reaches it may use it, and a web page open in the same
-    machine's browser can reach it. So a request that changes something must not carry a foreign Origin, and a
-    service bound to loopback answers only to loopback names (a rebound DNS name would pass the Origin check).
+    On loopback, whoever reaches the service may use it without a key, and a web page open in the same
+    machine's browser can reach it; elsewhere a browser may be signed in. So a request that changes something
+    must not carry a foreign Origin, and a service bound to loopback answers only to loopback names (a rebound
+    DNS name would pass the Origin check).
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
@@ -167,13 +178,22 @@ def host_name(authority: str) -> str:
         return ""
 
 
+def is_loopback(bind_host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    if bind_host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bind_host).is_loopback
+    except ValueError:
+        return False
+
+
 def loopback_names(bind_host: str) -> frozenset[str]:
     """The host names a service bound to `bind_host` answers to; empty (any) when that is not loopback."""
-    if bind_host == "localhost":
-        is_loopback = True
-    else:
-        try:
-            is_loopback = ipaddress.ip_address(bind_host).is_loopback
-        except ValueError:
-            is_loopback = False
-    return frozenset({"localhost", "127.0.0.1", "::1", bind_host}) if is_loopback else frozenset()
+    return frozenset({"localhost", "127.0.0.1", "::1", bind_host}) if is_loopback(bind_host) else frozenset()
+
+
+def client_address(scope: Scope) -> str:
+    """Where the request comes from; a trusted proxy has been looked behind already."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""

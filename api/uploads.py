@@ -61,7 +61,7 @@ async def received_upload(request: Request, room: UploadRoom) -> AsyncIterator[P
             "this route takes a file's own bytes, not a form; send them raw (`curl -T FILE URL`)"
         )
     allow_body(request, room.limit_bytes)
-    _check_space(room, declared_length(request.headers) or 0)
+    check_space(room, declared_length(request.headers) or 0)
     expected = _expected_digest(request.headers.get("content-digest", ""))
     sha256 = hashlib.sha256() if expected else None
     with tempfile.TemporaryFile(dir=room.folder, buffering=0) as file:
@@ -86,14 +86,7 @@ async def write_body(
     def flush() -> None:
         if sha256 is not None:
             sha256.update(pending)
-        try:
-            _write_all(file, pending)
-        except OSError as error:
-            if error.errno not in OUT_OF_SPACE:
-                raise
-            raise StorageFullError(
-                "the disk filled up while the body was received; nothing of it was kept"
-            ) from error
+        write_piece(file, pending)
         pending.clear()
 
     async for piece in pieces:
@@ -103,14 +96,35 @@ async def write_body(
     await to_thread.run_sync(flush)
 
 
-def _write_all(file: RawFile, content: bytearray) -> None:
+def _write_all(file: RawFile, content: bytes | bytearray) -> None:
     with memoryview(content) as left:
         written = 0
         while written < len(left):
             written += file.write(left[written:]) or 0
 
 
-def _check_space(room: UploadRoom, declared_bytes: int) -> None:
+def write_piece(file: RawFile, piece: bytes | bytearray) -> None:
+    """Write all of the piece to the file.
+
+    Raises:
+        StorageFullError: The disk is full.
+    """
+    try:
+        _write_all(file, piece)
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        raise StorageFullError(
+            "the disk filled up while the body was received; nothing of it was kept"
+        ) from error
+
+
+def check_space(room: UploadRoom, declared_bytes: int) -> None:
+    """Nothing, when so many bytes more leave enough of the disk free.
+
+    Raises:
+        StorageFullError: They do not.
+    """
     room.folder.mkdir(parents=True, exist_ok=True)
     free_bytes = shutil.disk_usage(room.folder).free
     if free_bytes - declared_bytes < room.keep_free_bytes:

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -138,14 +139,21 @@ def find_job(session: Session, job_id: str) -> JobRecord:
 
 
 def list_jobs(
-    session: Session, *, model: str | None = None, state: str | None = None, limit: int = 100
+    session: Session,
+    *,
+    model: str | None = None,
+    state: str | None = None,
+    limit: int = 100,
+    only: Collection[str] | None = None,
 ) -> list[JobRecord]:
-    """The newest jobs, newest first, of one model or in one state if so asked."""
+    """The newest jobs, newest first, of one model or in one state or of some models only, if so asked."""
     query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.job_id.desc()).limit(limit)
     if model is not None:
         query = query.where(JobRow.model == model)
     if state is not None:
         query = query.where(JobRow.state == state)
+    if only is not None:
+        query = query.where(JobRow.model.in_(only))
     return [to_record(JobRecord, row) for row in session.scalars(query)]
 
 

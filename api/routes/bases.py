@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from api.dependencies import BaseName, Installed
-from api.documentation import binary, problems
+from api.dependencies import BaseName, Installed, Services, room_of
+from api.documentation import FETCH_PROBLEMS, binary, problems
 from api.refusals import (
     InvalidRequestError,
     StorageFullError,
@@ -91,25 +91,27 @@ async def put_base(
     "",
     summary="Register a base by its published weights",
     status_code=201,
-    responses=problems(*WEIGHTS_PROBLEMS, UnknownPretrainedError, PretrainedUnavailableError),
+    responses=problems(
+        *WEIGHTS_PROBLEMS, UnknownPretrainedError, PretrainedUnavailableError, *FETCH_PROBLEMS
+    ),
 )
 def post_base(body: RegisterBaseBody, response: Response, services: Installed) -> BaseAnswer:
-    """Let the service fetch weights that open_clip publishes, and keep them as a base.
+    """Let the service fetch weights that open_clip publishes, or a file by its URL, and keep them as a base.
 
-    The answer comes when the weights are here, which may take minutes. Weights of your own, or for a config
-    of your own, go to `PUT /v1/bases/{base}`.
+    The answer comes when the weights are here, which may take minutes. A URL must lie below a source that the
+    installation allows (`CONDU_FETCH_FROM`); weights of your own may also go to `PUT /v1/bases/{base}`.
     """
-    if body.architecture is None or body.config is not None or body.pretrained is None:
+    if (body.pretrained is None) == (body.url is None):
         raise InvalidRequestError(
-            "published weights go by the name of their architecture: give `architecture` and `pretrained`, "
-            "and no `config`; upload weights of your own with PUT /v1/bases/{base}"
+            "give either `pretrained` (a tag of open_clip) or `url` (of a safetensors file); upload weights "
+            "of your own with PUT /v1/bases/{base}"
         )
     with services.catalog.snapshot() as session:
         check_base_free(session, body.name)
-    architecture = resolve_pretrained(body.architecture, body.pretrained)
-    with tempfile.TemporaryDirectory(dir=services.uploads.folder) as folder:
-        weights = fetch_pretrained(body.architecture, body.pretrained, Path(folder))
-        record, _, warnings = register_base(services, body.name, architecture=architecture, weights=weights)
+    if body.url is not None:
+        record, warnings = _fetch_base(services, body, body.url)
+    else:
+        record, warnings = _publish_base(services, body, str(body.pretrained))
     response.headers["Location"] = f"/v1/bases/{body.name}"
     return base_answer(record, warnings)
 
@@ -149,6 +151,29 @@ def base_answer(record: BaseRecord, warnings: tuple[str, ...] = ()) -> BaseAnswe
         created_at=record.created_at,
         warnings=list(warnings),
     )
+
+
+def _fetch_base(services: Services, body: RegisterBaseBody, url: str) -> tuple[BaseRecord, tuple[str, ...]]:
+    config = None if body.config is None else json.dumps(body.config)
+    architecture = _resolve(body.architecture, config)
+    with services.fetcher.fetched(url, room_of(services), body.sha256) as weights:
+        record, _, warnings = register_base(
+            services.noting_source(url), body.name, architecture=architecture, weights=weights
+        )
+    return record, warnings
+
+
+def _publish_base(services: Services, body: RegisterBaseBody, tag: str) -> tuple[BaseRecord, tuple[str, ...]]:
+    if body.architecture is None or body.config is not None:
+        raise InvalidRequestError(
+            "published weights go by the name of their architecture: give `architecture` and `pretrained`, "
+            "and no `config`; upload weights of your own with PUT /v1/bases/{base}"
+        )
+    architecture = resolve_pretrained(body.architecture, tag)
+    with tempfile.TemporaryDirectory(dir=services.uploads.folder) as folder:
+        weights = fetch_pretrained(body.architecture, tag, Path(folder))
+        record, _, warnings = register_base(services, body.name, architecture=architecture, weights=weights)
+    return record, warnings
 
 
 def _resolve(architecture: str | None, config: str | None) -> Architecture:

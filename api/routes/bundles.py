@@ -132,6 +132,8 @@ async def post_bundle(
     A base that is here already, under whatever name, is used again. The tasks' experts are the same to the
     last bit.
     """
+    if services.caller.is_bound:
+        services.caller.require_model(name or "")
     if name is not None:
         await to_thread.run_sync(_check_name, services, name)
     async with received_upload(request, services.uploads) as upload:

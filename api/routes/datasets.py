@@ -6,10 +6,11 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Path, Request, Response
 
-from api.dependencies import Installed, Services
-from api.documentation import binary, problems
+from api.dependencies import Installed, Services, room_of
+from api.documentation import FETCH_PROBLEMS, binary, problems
 from api.refusals import StorageFullError, UnsupportedBodyError, UploadRefusedError, UploadTooLargeError
 from api.schemas.datasets import DatasetAnswer, DatasetList, StoredDatasetAnswer
+from api.schemas.fetching import FetchBody
 from api.schemas.models import RemovedAnswer
 from api.uploads import received_upload
 from catalog import Settings
@@ -63,11 +64,32 @@ async def put_dataset(request: Request, response: Response, services: Installed)
     return answer
 
 
+@router.post(
+    "",
+    summary="Fetch a data set",
+    status_code=201,
+    response_description="The data set is kept, under the digest of the archive.",
+    responses=problems(InvalidArchiveError, *FETCH_PROBLEMS),
+)
+def post_dataset(body: FetchBody, response: Response, services: Installed) -> DatasetAnswer:
+    """Let the service fetch an archive from a source that it allows (`CONDU_FETCH_FROM`), and keep it.
+
+    The answer comes when the archive is here and was looked through, as with an upload. Neither the URL nor
+    what it redirects to may lie in a private network.
+    """
+    with services.fetcher.fetched(body.url, room_of(services), body.sha256) as archive:
+        answer = _keep_dataset(services.noting_source(body.url), archive)
+    response.headers["Location"] = f"/v1/datasets/{answer.digest}"
+    return answer
+
+
 @router.get("", summary="List the data sets", responses=problems())
 def get_datasets(services: Installed) -> DatasetList:
     """All data sets that were uploaded, the newest first; most lose their images once a job has used them."""
     with services.catalog.snapshot() as session:
-        return DatasetList(datasets=[stored_dataset_answer(record) for record in list_datasets(session)])
+        records = list_datasets(session)
+    seen = [record for record in records if _is_seen(services, record)]
+    return DatasetList(datasets=[stored_dataset_answer(record) for record in seen])
 
 
 @router.get("/{digest}", summary="Show a data set", responses=problems(NoSuchRowError))
@@ -83,6 +105,12 @@ def remove_dataset(digest: DatasetDigest, services: Installed) -> RemovedAnswer:
     with services.catalog.transaction() as session:
         delete_dataset(session, digest)
     return RemovedAnswer(removed=digest, detail="its images stay on disk until the next sweep")
+
+
+def _is_seen(services: Services, record: DatasetRecord) -> bool:
+    """Whether the caller is told of it; who is bound to models only of what came with their key."""
+    key = services.caller.key
+    return key is None or key.models is None or record.key_id == key.key_id
 
 
 def archive_limits(settings: Settings) -> ArchiveLimits:

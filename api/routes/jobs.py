@@ -31,7 +31,10 @@ LastEventId = Annotated[
 def known_job(job_id: JobId, services: Installed) -> JobRecord:
     """The job, looked up before a stream begins, so that an unknown one is a plain 404."""
     with services.catalog.snapshot() as session:
-        return find_job(session, job_id)
+        job = find_job(session, job_id)
+    if not services.caller.may_touch(job.model):
+        raise NoSuchRowError(f"there is no job {job_id!r} of a model that the key may touch")
+    return job
 
 
 @router.get("", summary="List jobs", responses=problems())
@@ -42,8 +45,11 @@ def get_jobs(
     limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
 ) -> JobList:
     """Jobs of all models and states, or of those named; the newest first."""
+    if model is not None:
+        services.caller.require_model(model)
+    only = None if services.caller.key is None else services.caller.key.models
     with services.catalog.snapshot() as session:
-        records = list_jobs(session, model=model, state=state, limit=limit)
+        records = list_jobs(session, model=model, state=state, limit=limit, only=only)
     return JobList(jobs=[job_answer(record) for record in records])
 
 
@@ -54,10 +60,10 @@ def get_job(job: Annotated[JobRecord, Depends(known_job)]) -> JobAnswer:
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job", responses=problems(NoSuchRowError))
-def post_cancel(job_id: JobId, services: Installed) -> JobAnswer:
+def post_cancel(job: Annotated[JobRecord, Depends(known_job)], services: Installed) -> JobAnswer:
     """Ask a job to stop: a queued one does at once, a running one soon; a finished one is left alone."""
     with services.catalog.transaction() as session:
-        return job_answer(cancel_job(session, job_id))
+        return job_answer(cancel_job(session, job.job_id))
 
 
 @router.get(
@@ -102,6 +108,8 @@ def job_answer(record: JobRecord) -> JobAnswer:
         created_at=record.created_at,
         started_at=record.started_at,
         finished_at=record.finished_at,
+        key=record.key_id,
+        request_id=record.request_id,
     )
 
 

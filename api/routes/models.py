@@ -37,6 +37,7 @@ def post_model(body: CreateModelBody, response: Response, services: Installed) -
     With `tuning` lora, what all its adapters start from is drawn and stored now: the same base, rank and seed
     give the same bytes.
     """
+    services.caller.require_model(body.name)
     adapter, blobs = _adapter(services, body)
     with services.catalog.transaction() as session:
         record_blobs(session, blobs)
@@ -56,7 +57,7 @@ def post_model(body: CreateModelBody, response: Response, services: Installed) -
 def get_models(services: Installed) -> ModelList:
     """All models, by name, each as its head has it."""
     with services.catalog.snapshot() as session:
-        names = [model.name for model in list_models(session)]
+        names = [model.name for model in list_models(session) if services.caller.may_touch(model.name)]
     return ModelList(models=[model_answer(services, services.heads.pin(name)) for name in names])
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from api.dependencies import Installed, ModelName, Services, TaskName
-from api.documentation import binary, problems
+from api.dependencies import Installed, ModelName, Services, TaskName, room_of
+from api.documentation import FETCH_PROBLEMS, binary, problems
 from api.refusals import (
     InvalidRequestError,
     StorageFullError,
@@ -16,6 +16,7 @@ from api.refusals import (
     UploadTooLargeError,
 )
 from api.removal import remove_task
+from api.schemas.fetching import FetchCheckpointBody
 from api.schemas.relations import TaskPage
 from api.schemas.tasks import JobRef, JobTicket, SubmitTaskBody, TaskList, TaskRemovedAnswer
 from api.task_answers import list_task_answers
@@ -136,6 +137,40 @@ async def put_checkpoint(
             lambda: _submit_import(
                 services, base, upload, model=model, task=task, request=wanted, dataset=dataset
             )
+        )
+    return _accepted(job, response)
+
+
+@router.post(
+    "/{task}/checkpoint",
+    summary="Learn a task by fetching a fine-tuned checkpoint",
+    status_code=202,
+    response_description="The job was accepted; its address is in Location.",
+    responses=problems(
+        *SUBMIT_PROBLEMS, InvalidLabelsError, InvalidUploadError, IncompatibleTensorsError, *FETCH_PROBLEMS
+    ),
+)
+def post_checkpoint(
+    *, model: ModelName, task: TaskName, body: FetchCheckpointBody, response: Response, services: Installed
+) -> JobTicket:
+    """Let the service fetch a fine-tuned checkpoint from a source that it allows, and fold it in, in a job.
+
+    The answer comes when the file is here and fits the base, as with an upload.
+    """
+    wanted = {
+        "classes": _classes(body.classes),
+        "templates": list(validate_templates(body.templates or DEFAULT_TEMPLATES)),
+    }
+    base = _check_import(services, model=model, task=task, dataset=body.dataset)
+    with services.fetcher.fetched(body.url, room_of(services), body.sha256) as checkpoint:
+        job = _submit_import(
+            services.noting_source(body.url),
+            base,
+            checkpoint,
+            model=model,
+            task=task,
+            request=wanted,
+            dataset=body.dataset,
         )
     return _accepted(job, response)
 

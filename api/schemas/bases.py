@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from api.schemas.fetching import Sha256, Url
 from api.schemas.shapes import Answer, Digest, Name, RequestBody, example_of, with_example
 
 
@@ -21,6 +22,8 @@ class RegisterBaseBody(RequestBody):
     pretrained: str | None = Field(
         None, description="The tag under which open_clip publishes weights of the architecture."
     )
+    url: Url | None = Field(None, description="Of a safetensors file, in place of `pretrained`.")
+    sha256: Sha256 = None
 
 
 class BaseAnswer(Answer):

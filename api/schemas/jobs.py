@@ -25,6 +25,8 @@ class JobAnswer(Answer):
         created_at="2026-11-22T16:00:00Z",
         started_at="2026-11-22T16:00:01Z",
         finished_at=None,
+        key="1f0c9e2ab344",
+        request_id="4d0b7f3a1c9e4e0c8f3a",
     )
 
     id: str
@@ -40,6 +42,10 @@ class JobAnswer(Answer):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    key: str | None = Field(None, description="Id of the API key that submitted it, where one was used.")
+    request_id: str | None = Field(
+        None, description="Of the request that submitted it; finds it in the logs of api and worker."
+    )
 
 
 class JobList(Answer):

@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.dependencies import Services
 from api.logs import configure_logs
 from catalog import Settings
+from catalog.keys import NewKey
+from tests.api.keys import ELSEWHERE, WIDE, bearer, make_key
 from tests.api.learning import learn, write_fine_tuned
 from tests.imagesets.building import two_classes, write_zip
 from tests.installing import copy_installation, settings_at
@@ -131,6 +135,32 @@ def empty_for_reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inst
     settings = settings_at(tmp_path_factory.mktemp("empty"))
     with Installation(create_app(settings), base_url=LOCAL) as client:
         yield client
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """An installation that others reach, and a key a role; `bound` may only touch the model `animals`."""
+
+    client: Installation
+    read: NewKey
+    submit: NewKey
+    admin: NewKey
+    bound: NewKey
+
+    def ask(self, key: NewKey | str, method: str, url: str, **request: object) -> Response:
+        """The answer to a request with the key."""
+        headers = {**bearer(key), **request.pop("headers", {})}
+        return self.client.request(method, url, headers=headers, **request)
+
+
+@pytest.fixture
+def guarded(data_folder: Path) -> Iterator[Guarded]:
+    """A running installation that has learned something and asks for keys, the test's own."""
+    settings = settings_at(data_folder, host=WIDE)
+    keys = {role: make_key(settings, role) for role in ("read", "submit", "admin")}
+    bound = make_key(settings, "submit", name="bound", models=["animals"])
+    with Installation(create_app(settings), base_url=ELSEWHERE) as client:
+        yield Guarded(client, bound=bound, **keys)
 
 
 def scratch_files(installation: Installation) -> list[str]:

@@ -6,8 +6,9 @@ import pytest
 from api.app import create_app
 from api.logs import configure_logs
 from api.middleware import host_name, loopback_names
-from catalog import Settings
 from tests.api.conftest import LOCAL, Installation
+from tests.api.keys import ELSEWHERE, WIDE, bearer, make_key
+from tests.installing import settings_at
 
 
 @pytest.fixture
@@ -75,8 +76,9 @@ def test_a_service_on_loopback_does_not_answer_to_a_rebound_name(empty_for_readi
 
 
 def test_a_service_bound_wider_answers_to_any_name(tmp_path):
-    app = create_app(Settings(data=tmp_path, host="0.0.0.0"))  # noqa: S104 - what the test is about
-    with Installation(app, base_url="http://condu.example") as condu:
+    settings = settings_at(tmp_path, host=WIDE)
+    key = make_key(settings, "read")
+    with Installation(create_app(settings), base_url=ELSEWHERE, headers=bearer(key)) as condu:
         assert condu.get("/v1/bases").status_code == 200
 
 

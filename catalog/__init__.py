@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from catalog.actors import Actor, act
 from catalog.audit import record_change
 from catalog.database import check_schema, compact, open_engine, upgrade_schema
-from catalog.errors import CatalogUnavailableError
+from catalog.errors import CatalogUnavailableError, NoSuchRowError
 from catalog.settings import Settings
 
 __all__ = ["Catalog", "Session", "Settings", "upgrade"]
@@ -112,6 +112,11 @@ def _translated() -> Iterator[None]:
     """What the driver says of a full disk, a lock or a lost server, as the one error that callers know."""
     try:
         yield
+    except DataError as error:
+        if "NUL" not in str(error.orig):
+            raise
+        # SQLite finds nothing of such a name; PostgreSQL does not even look.
+        raise NoSuchRowError("no name has a NUL byte in it") from error
     except (DBAPIError, PoolTimeoutError) as error:
         is_refusal = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
         if not (is_refusal or getattr(error, "connection_invalidated", False)):

@@ -5,6 +5,7 @@ from starlette.testclient import TestClient
 
 from tests.api.bundles import bundle, export, send
 from tests.api.conftest import LOCAL, damage
+from tests.installing import embedded_only
 
 __all__ = ["bundle"]
 
@@ -68,6 +69,7 @@ def test_a_model_or_revision_that_is_not_there_cannot_be_exported(learned, url):
     assert learned.problem("GET", url)["type"] == "/problems/not-found"
 
 
+@embedded_only
 def test_an_export_of_damaged_bytes_breaks_off_and_never_looks_whole(condu):
     head = condu.get("/v1/models/animals/revisions").json()["revisions"][0]["manifest"]
     damage(condu, condu.services.store.manifest(head).unified)

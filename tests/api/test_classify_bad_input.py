@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.api.conftest import damage
 from tests.api.test_classify import URL, alike, answers, ask
+from tests.installing import embedded_only
 from tests.tiny_clip import image_bytes, tiny_image
 
 GOOD = image_bytes(tiny_image(1))
@@ -148,6 +149,7 @@ def test_labels_that_say_nothing_are_refused(learned, labels):
     assert response.json()["type"] == "/problems/invalid-labels"
 
 
+@embedded_only
 def test_a_damaged_expert_fails_alone_and_verify_points_to_it(condu):
     store = condu.services.store
     head = condu.get("/v1/models/animals/revisions").json()["revisions"][0]["manifest"]
@@ -170,6 +172,7 @@ def test_a_damaged_expert_fails_alone_and_verify_points_to_it(condu):
     assert any(mask in problem for problem in report["problems"])
 
 
+@embedded_only
 def test_an_expert_that_was_mended_is_served_again(condu):
     path = condu.services.store.blobs.path(
         condu.services.store.manifest(
@@ -186,6 +189,7 @@ def test_an_expert_that_was_mended_is_served_again(condu):
     assert answers(condu, [GOOD], task="pets")["results"][0]["error"] is None
 
 
+@embedded_only
 def test_while_the_disk_is_gone_the_experts_in_memory_go_on(condu):
     before = answers(condu, [GOOD], task="pets")
     blobs = condu.settings.data / "blobs"
@@ -202,6 +206,7 @@ def test_while_the_disk_is_gone_the_experts_in_memory_go_on(condu):
     assert answers(condu, [GOOD], task="digits")["results"][0]["error"] is None
 
 
+@embedded_only
 def test_while_the_disk_is_gone_images_without_a_task_are_routed_and_answered_as_before(condu):
     before = answers(condu, [GOOD])
     blobs = condu.settings.data / "blobs"
@@ -214,6 +219,7 @@ def test_while_the_disk_is_gone_images_without_a_task_are_routed_and_answered_as
     assert condu.get("/v1/health").json()["parts"]["heads"]["status"] == "failing"
 
 
+@embedded_only
 def test_while_the_catalog_is_gone_the_last_head_goes_on_and_who_asks_for_another_is_told(condu):
     before = answers(condu, [GOOD], task="pets")
     condu.services.catalog.close()

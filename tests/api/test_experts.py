@@ -6,6 +6,7 @@ from safetensors.torch import load
 from starlette.testclient import TestClient
 
 from tests.api.conftest import LOCAL, damage
+from tests.installing import embedded_only
 from tests.tiny_clip import tiny_tensors
 
 URL = "/v1/models/animals/tasks/pets/checkpoint"
@@ -154,6 +155,7 @@ def test_a_client_that_leaves_in_the_middle_holds_nothing_in_memory(condu):
     assert condu.services.pool.stats().leased == 0
 
 
+@embedded_only
 def test_a_download_of_damaged_bytes_breaks_off_and_never_looks_whole(condu):
     damage(condu, mask_of(condu, "pets"))
     client = TestClient(condu.app, base_url=LOCAL, raise_server_exceptions=False)

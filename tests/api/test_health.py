@@ -2,6 +2,7 @@ import shutil
 from dataclasses import replace
 
 from catalog.workers import register_worker
+from tests.installing import embedded_only
 
 
 def health(condu, status):
@@ -62,6 +63,7 @@ def test_one_broken_head_of_several_only_degrades(condu, learn_task):
     assert body["parts"]["heads"]["detail"].startswith("1 of 2 heads readable; not: animals")
 
 
+@embedded_only
 def test_a_lost_catalog_fails_the_whole(condu):
     condu.services.residents.close()  # it looks into the catalog each second, and would open it again
     condu.services.catalog.close()

@@ -6,6 +6,7 @@ from api.maintenance import as_ndjson
 from api.schemas.installation import ProgressLine, VerifyLine
 from store.errors import BlobsUnavailableError
 from tests.api.conftest import damage
+from tests.installing import embedded_only
 
 
 def lines(condu, what, **body):
@@ -37,6 +38,7 @@ def test_a_verification_of_a_sound_store_reads_every_byte(condu):
     assert done == sorted(done)
 
 
+@embedded_only
 def test_a_verification_names_the_blob_that_is_damaged(condu):
     head = condu.get("/v1/models/animals/revisions").json()["revisions"][0]["manifest"]
     mask = condu.services.store.manifest(head).task("pets").mask
@@ -48,6 +50,7 @@ def test_a_verification_names_the_blob_that_is_damaged(condu):
     assert any(mask in problem for problem in found["problems"])
 
 
+@embedded_only
 def test_a_verification_also_reads_uploads_and_revisions_behind_the_head(condu, dataset):
     first = condu.get("/v1/models/animals/revisions").json()["revisions"][1]["manifest"]
     mask = condu.services.store.manifest(first).task("pets").mask

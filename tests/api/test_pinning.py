@@ -6,6 +6,7 @@ from sqlalchemy import Engine, event
 from catalog.errors import CatalogUnavailableError, NoSuchRowError
 from serving.errors import UnknownTaskError
 from serving.pinning import MAX_KEPT, Heads
+from tests.installing import embedded_only
 
 
 @pytest.fixture
@@ -85,6 +86,7 @@ def test_a_revision_that_expired_is_refused_though_it_was_pinned_before(condu, h
         heads.pin("animals", 1)
 
 
+@embedded_only
 def test_while_the_catalog_is_gone_the_last_head_seen_is_pinned_and_nothing_else(condu, heads):
     seen = heads.pin("animals")
     lose_catalog(condu)

@@ -7,6 +7,7 @@ from catalog.tasks import revision_tasks
 from store.overlap import measure_overlap
 from tests.api.conftest import damage
 from tests.api.measuring import AT_FIRST, publish_measures
+from tests.installing import embedded_only
 
 MODEL = "/v1/models/animals"
 MEASURED = {"accuracy": 85.0, "routing": AT_FIRST}
@@ -121,6 +122,7 @@ def test_a_model_that_has_learned_nothing_has_neither(learned, what):
     assert learned.problem("GET", f"{MODEL}/{what}", params={"revision": 99})["status"] == 404
 
 
+@embedded_only
 def test_a_damaged_mask_is_told_where_it_is_needed_and_the_list_stays_readable(condu):
     with condu.services.catalog.snapshot() as session:
         pets, _ = revision_tasks(session, "animals", 2)

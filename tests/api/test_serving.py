@@ -1,6 +1,7 @@
 """The real server in a process of its own: it takes requests, logs JSON, and stops when it is told to."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,13 +12,12 @@ from dataclasses import dataclass
 import httpx2
 
 from tests.imagesets.building import two_classes, write_zip
+from tests.installing import environment_at
 
 PROGRAM = """
-import sys
-from pathlib import Path
 from api.main import run
 from catalog import Settings
-run(Settings(data=Path(sys.argv[1]), port=0), on_ready=lambda url: print(url, flush=True))
+run(Settings(port=0), on_ready=lambda url: print(url, flush=True))
 print("stopped", flush=True)
 """
 
@@ -41,6 +41,7 @@ class Server:
 def started(data_folder, program=PROGRAM):
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(data_folder)],
+        env=os.environ | environment_at(data_folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -11,7 +11,7 @@ from bulk.answering import Answerer
 from bulk.errors import AnswerError, InputError, OutputError
 from bulk.rows import COLUMNS
 from tests.bulk.conftest import lines, write_tar
-from tests.installing import copy_installation, settings_at
+from tests.installing import copy_installation, embedded_only, settings_at
 
 
 def test_every_image_of_a_folder_gets_exactly_one_row_in_the_order_of_names(bench, folder, encoded):
@@ -198,6 +198,7 @@ def test_an_input_without_images_is_refused(bench, tmp_path):
     assert not list(bench.folder.iterdir())
 
 
+@embedded_only
 def test_a_damaged_blob_ends_the_job_and_points_to_verify(bench, folder, learned_folder, tmp_path):
     data = copy_installation(learned_folder, tmp_path / "data")
     hurt = replace(bench, settings=settings_at(data, num_threads=1, device="cpu", decode_threads=2))

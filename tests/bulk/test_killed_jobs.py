@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.bulk.conftest import lines, write_tar
+from tests.installing import environment_at
 from tests.tiny_clip import image_bytes, tiny_image
 
 NUM_IMAGES = 800
@@ -21,7 +22,12 @@ def command(installation, source, output):
     words = ["classify", "animals", "--input", source, "--output", output, "--data", installation.data]
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", *map(str, words), "--part-size", "8", "--batch-size", "4"],
-        env={**os.environ, "CONDU_DEVICE": "cpu", "CONDU_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            **environment_at(installation.data),
+            "CONDU_DEVICE": "cpu",
+            "CONDU_NUM_THREADS": "1",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -12,20 +12,29 @@ import pytest
 from bulk.errors import AnswerError, RayError
 from bulk.ray_actors import OverRay, PartActor, check_reachable, share_of, unpacked
 from tests.bulk.conftest import lines, write_tar
+from tests.installing import embedded_only, environment_at
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(
     not HAS_RAY, reason="RAY IS NOT INSTALLED: pip install 'condu[ray]', then run tests/bulk again"
 )
 PATIENCE_S = 280
+QUIET = {"CONDU_DEVICE": "cpu", "CONDU_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def classify(installation, source, output, *words):
     """What `condu classify --ray` says, from a process of its own: Ray leaves threads and warnings behind."""
     words = ["--input", source, "--output", output, "--data", installation.data, *words]
+    places = environment_at(installation.data)
     return subprocess.run(
         [sys.executable, "-m", "cli.main", "classify", "animals", *map(str, words), "--json"],
-        env={**os.environ, "CONDU_DEVICE": "cpu", "CONDU_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+        env={
+            **os.environ,
+            **environment_at(installation.data),
+            "CONDU_DEVICE": "cpu",
+            "CONDU_NUM_THREADS": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -97,6 +106,7 @@ def test_an_actor_makes_the_parts_that_the_process_alone_makes(bench, folder):
     assert set(kept) == {None}
 
 
+@embedded_only
 def test_what_an_actor_meets_comes_back_as_a_row(bench, folder):
     def runner(work, numbers, on_images):
         for path in (bench.settings.data / "blobs").rglob(work.job.manifest):

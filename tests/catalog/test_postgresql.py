@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 import catalog.database
 from catalog import Catalog, upgrade
-from catalog.bases import list_bases
-from catalog.errors import CatalogUnavailableError
+from catalog.bases import find_base, list_bases
+from catalog.errors import CatalogUnavailableError, NoSuchRowError
 from tests.catalog.examples import add_tiny_base
 
 
@@ -79,3 +79,8 @@ def test_a_writer_that_stands_still_is_ended_by_the_server_and_told_so(postgresq
         waiting.join()
         stuck.close()
         other.close()
+
+
+def test_a_name_with_a_nul_byte_names_nothing_on_postgresql_either(catalog_there):
+    with pytest.raises(NoSuchRowError), catalog_there.snapshot() as session:
+        find_base(session, "a\0b")

@@ -10,7 +10,7 @@ from catalog.models import create_model, delete_model
 from catalog.revisions import publish_revision
 from serving.pinning import Heads
 from serving.residents import Residents
-from tests.installing import settings_at
+from tests.installing import embedded_only, settings_at
 
 WAIT_S = 60
 
@@ -167,6 +167,7 @@ def test_a_head_that_cannot_be_read_is_named(reside, catalog, learned):
     assert residents.status().unreadable == ("animals",)
 
 
+@embedded_only
 def test_a_catalog_that_is_gone_does_not_end_the_looking(reside, catalog, tmp_path):
     residents, pool = reside(pin=("animals/pets",))
     wait_until(lambda: residents.status().pinned == 1)

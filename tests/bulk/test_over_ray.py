@@ -28,13 +28,7 @@ def classify(installation, source, output, *words):
     places = environment_at(installation.data)
     return subprocess.run(
         [sys.executable, "-m", "cli.main", "classify", "animals", *map(str, words), "--json"],
-        env={
-            **os.environ,
-            **environment_at(installation.data),
-            "CONDU_DEVICE": "cpu",
-            "CONDU_NUM_THREADS": "1",
-            "RAY_USAGE_STATS_ENABLED": "0",
-        },
+        env={**os.environ, **places, **QUIET},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

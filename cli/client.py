@@ -1,7 +1,7 @@
 """The service as Python: one method a route, typed answers, errors a person can act on."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,9 +21,8 @@ from cli.answers import (
 from cli.downloads import Download, Downloaded
 from cli.errors import ProblemError, ServerUnreachableError
 from cli.transport import Call, Transport, problem_error
-from cli.uploads import FileBody, FolderBody, counted
+from cli.uploads import FileBody, FolderBody, Progress, upload
 
-Progress = Callable[[int, int], None]  # hears the bytes done and the bytes in all
 PREFIX = "/v1"
 FETCH_TIMEOUT_S = 2 * 3600.0  # the answer comes when the service has fetched gigabytes from a hub
 
@@ -61,10 +60,18 @@ class Client:
         return BaseAnswer.read(self._get(path("bases", base)))
 
     def register_base(
-        self, base: str, *, architecture: str | None, config: Any, pretrained: str
+        self,
+        base: str,
+        *,
+        architecture: str | None,
+        config: Any,
+        pretrained: str | None = None,
+        weights_url: str | None = None,
     ) -> BaseAnswer:
-        """A base whose weights the service itself brings from a hub."""
-        body = without_none(name=base, architecture=architecture, config=config, pretrained=pretrained)
+        """A base whose weights the service itself brings, from a hub or by their URL."""
+        body = without_none(
+            name=base, architecture=architecture, config=config, pretrained=pretrained, url=weights_url
+        )
         call = Call("POST", path("bases"), json=body, read_timeout_s=FETCH_TIMEOUT_S)
         return BaseAnswer.read(self.transport.send(call).json())
 
@@ -138,6 +145,12 @@ class Client:
     def upload_dataset(self, body: FileBody | FolderBody, *, on_sent: Progress = silent) -> DatasetAnswer:
         """The stored dataset. It is named by its content, so sending it twice does no harm and is retried."""
         return DatasetAnswer.read(self._put(path("datasets"), body, on_sent=on_sent, may_repeat=True))
+
+    def fetch_dataset(self, url: str, *, sha256: str | None = None) -> DatasetAnswer:
+        """The dataset that the service fetches from somewhere else."""
+        body = without_none(url=url, sha256=sha256)
+        call = Call("POST", path("datasets"), json=body, read_timeout_s=FETCH_TIMEOUT_S)
+        return DatasetAnswer.read(self.transport.send(call).json())
 
     def list_datasets(self) -> list[dict[str, Any]]:
         return self._rows("datasets")
@@ -267,6 +280,19 @@ class Client:
     def stats(self) -> dict[str, Any]:
         return self._get(path("stats"))
 
+    def audit(
+        self, *, limit: int, before: int | None = None, key_id: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Who changed what, the newest first."""
+        entries: list[dict[str, Any]] = self._get(
+            path("audit"), params=without_none(limit=limit, before=before, key=key_id)
+        )["entries"]
+        return entries
+
+    def ready(self) -> dict[str, Any]:
+        """Whether the service takes requests; it tells this to anybody."""
+        return self._get(path("health", "ready"))
+
     def health(self) -> dict[str, Any]:
         """What the service says of itself, well or not."""
         try:
@@ -342,25 +368,6 @@ class Client:
     ) -> dict[str, Any]:
         call = Call(method, where, params=params, json=json_body, may_repeat=may_repeat)
         return json_object(self.transport.send(call).json())
-
-
-def upload(
-    method: str,
-    where: str,
-    body: FileBody | FolderBody,
-    *,
-    params: Mapping[str, Any] | None,
-    on_sent: Progress,
-) -> Call:
-    """The call that sends a body of known length, and tells how far it is."""
-    size_bytes = body.size_bytes
-    return Call(
-        method,
-        where,
-        params=params,
-        content=lambda: counted(body.chunks(), lambda sent_bytes: on_sent(sent_bytes, size_bytes)),
-        headers={"Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"},
-    )
 
 
 def path(*parts: str) -> str:

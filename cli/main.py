@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import answering, bases, bench, datasets, jobs, models, serving, tasks, upkeep
+from cli.commands import answering, bases, bench, datasets, jobs, keys, models, serving, tasks, upkeep
 from cli.commands import quickstart as quickstart_command
 from cli.exit_codes import MEANINGS
 from cli.options import example
@@ -55,6 +55,10 @@ app.command("stats", epilog=example("condu stats"), rich_help_panel=KEEP)(upkeep
 app.command("verify", epilog=example("condu verify"), rich_help_panel=KEEP)(upkeep.verify)
 app.command("sweep", epilog=example("condu sweep", "condu sweep --delete --grace 0"), rich_help_panel=KEEP)(
     upkeep.sweep
+)
+app.add_typer(keys.app, name="keys", rich_help_panel=KEEP)
+app.command("audit", epilog=example("condu audit", "condu audit --limit 20"), rich_help_panel=KEEP)(
+    upkeep.audit
 )
 app.add_typer(bench.app, name="bench", rich_help_panel=KEEP)
 

@@ -1,5 +1,6 @@
 """One HTTP connection to the service: errors translated, retries where a repeat cannot do harm."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ NEXT_COMMANDS = {
     "still-in-use": "condu jobs list",
     "outdated-schema": "condu migrate",
     "missing-base": "condu base list",
+    "unauthenticated": "condu keys create NAME --role read",
+    "quota-exceeded": "condu jobs list",
 }
 LISTS = {
     "/v1/bases": "condu base list",
@@ -77,13 +80,24 @@ class Transport:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self.api_key = os.environ.get("CONDU_API_KEY", "").strip()
         try:
             # A proxy named by the environment cannot reach this machine's own loopback.
-            self._http = httpx2.Client(base_url=self.url, trust_env=not is_loopback(self.url))
+            self._http = httpx2.Client(
+                base_url=self.url, trust_env=not is_loopback(self.url), headers=self._identity()
+            )
         except (httpx2.InvalidURL, ValueError) as error:
             raise CommandUsageError(
                 f"{url!r} is not a URL", detail=str(error), remedy="give one such as http://127.0.0.1:8000"
             ) from error
+
+    def _identity(self) -> dict[str, str]:
+        """The header with the API key, where the environment has one; it goes to this service only."""
+        if not self.api_key:
+            return {}
+        if not self.api_key.isascii() or not self.api_key.isprintable():
+            raise CommandUsageError("CONDU_API_KEY is no API key", next_command="condu keys create --help")
+        return {"Authorization": f"Bearer {self.api_key}"}
 
     def __enter__(self) -> Self:
         return self

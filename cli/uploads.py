@@ -1,11 +1,15 @@
 """Bodies of uploads: a file, or a folder packed as a tar on the fly, with their length known beforehand."""
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cli.errors import CommandUsageError
+from cli.transport import Call
+
+Progress = Callable[[int, int], None]  # hears the bytes done and the bytes in all
 
 CHUNK_BYTES = 1 << 20
 SENT_BYTES = Callable[[int], None]
@@ -118,3 +122,22 @@ def padded(size_bytes: int) -> int:
 def is_hidden(relative: Path) -> bool:
     """Whether any part of the path starts with a dot."""
     return any(part.startswith(".") for part in relative.parts)
+
+
+def upload(
+    method: str,
+    where: str,
+    body: FileBody | FolderBody,
+    *,
+    params: Mapping[str, Any] | None,
+    on_sent: Progress,
+) -> Call:
+    """The call that sends a body of known length, and tells how far it is."""
+    size_bytes = body.size_bytes
+    return Call(
+        method,
+        where,
+        params=params,
+        content=lambda: counted(body.chunks(), lambda sent_bytes: on_sent(sent_bytes, size_bytes)),
+        headers={"Content-Length": str(size_bytes), "Content-Type": "application/octet-stream"},
+    )

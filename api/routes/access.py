@@ -89,12 +89,12 @@ def get_audit(
     before: Annotated[
         int | None, Query(ge=1, le=2**31 - 1, description="Only entries before this one.", examples=[100])
     ] = None,
-    key: Annotated[str | None, Query(description="Only what this key (its id) did.")] = None,
+    key_id: Annotated[str | None, Query(alias="key", description="Only what this key (its id) did.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 100,
 ) -> AuditList:
     """Every change, the newest first: who made it, what it was, when, and from where."""
     with services.catalog.snapshot() as session:
-        records = list_audit(session, before=before, key_id=key, limit=limit)
+        records = list_audit(session, before=before, key_id=key_id, limit=limit)
     return AuditList(entries=[audit_answer(record) for record in records])
 
 

@@ -39,23 +39,36 @@ def add(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Weights of this machine (.safetensors) to upload."),
     ] = None,
+    weights_url: Annotated[
+        str | None,
+        typer.Option(
+            "--weights-url",
+            metavar="URL",
+            help="Of weights that the service fetches, from a source that it allows.",
+        ),
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a base, from a hub (--pretrained) or from a file (--weights)."""
+    """Register a base, from a hub (--pretrained), a file (--weights) or a URL (--weights-url)."""
     with connected(url, as_json=as_json) as (client, output):
-        if (pretrained is None) == (weights is None):
+        if [pretrained, weights, weights_url].count(None) != 2:
             raise CommandUsageError(
-                "give either --pretrained or --weights", next_command="condu base add --help"
+                "give either --pretrained or --weights or --weights-url",
+                next_command="condu base add --help",
             )
         if (architecture is None) == (config is None):
             raise CommandUsageError(
                 "give either --architecture or --config", next_command="condu base add --help"
             )
         if weights is None:
-            with output.stderr.status(f"the service fetches {pretrained}: the first time that takes minutes"):
+            with output.stderr.status("the service fetches the weights: the first time that takes minutes"):
                 base = client.register_base(
-                    name, architecture=architecture, config=read_config(config), pretrained=str(pretrained)
+                    name,
+                    architecture=architecture,
+                    config=read_config(config),
+                    pretrained=pretrained,
+                    weights_url=weights_url,
                 )
         else:
             with bytes_gauge(output, f"uploading {weights.name}") as on_sent:

@@ -35,6 +35,23 @@ def add(
         output.say(f"digest {dataset.digest}")
 
 
+@app.command("fetch", epilog=example("condu dataset fetch https://data.example.org/sets/flowers.tar"))
+def fetch(
+    source: Annotated[str, typer.Argument(metavar="URL", help="Of a .tar, .tar.gz or .zip.")],
+    *,
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="What its sha256 must be.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the service fetch images by their URL, from a source that it allows (CONDU_FETCH_FROM)."""
+    with connected(url, as_json=as_json) as (client, output):
+        with output.stderr.status("the service fetches it: that may take minutes"):
+            dataset = client.fetch_dataset(source, sha256=sha256)
+        output.result(dataset.to_dict())
+        output.say(f"{dataset.images} images of {len(dataset.classes)} classes: {', '.join(dataset.classes)}")
+        output.say(f"digest {dataset.digest}")
+
+
 @app.command("list", epilog=example("condu dataset list"))
 def list_all(*, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
     """List the stored datasets."""

@@ -40,6 +40,7 @@ def serve(
         port = settings.port or free_port(settings.host)
         refuse_taken_port(settings.host, port)
         prepare(settings, output)
+        refuse_unguarded(settings)
         environment = {**os.environ, **environment_of(settings), "CONDU_PORT": str(port)}
         children = [Child(name, condu_command(name), environment) for name in ("api", "worker")]
         url = f"http://{bracketed(settings.host)}:{port}"
@@ -75,7 +76,10 @@ def api(
             output.result({"url": url, "pid": os.getpid()})
             output.say(f"the api listens on {url}")
 
-        run(settings_of(data=folder, host=host, port=port), when_ready)
+        settings = settings_of(data=folder, host=host, port=port)
+        prepare(settings, output)
+        refuse_unguarded(settings)
+        run(settings, when_ready)
 
 
 def worker(*, folder: DataOption = None, as_json: JsonOption = False) -> None:
@@ -128,6 +132,28 @@ def prepare(settings: "Settings", output: Output) -> None:
         ) from error
     with output.stderr.status("migrating the catalog"):
         upgrade(settings.catalog_url)
+
+
+def refuse_unguarded(settings: "Settings") -> None:
+    """Nothing, when the service may listen there; CommandFailedError with the way out when it needs a key."""
+    from api.gate import UnguardedError, check_guarded
+    from catalog import Catalog
+    from catalog.errors import CatalogError
+
+    catalog = Catalog(settings)
+    try:
+        check_guarded(settings, catalog)
+    except UnguardedError as error:
+        raise CommandFailedError(
+            "others could reach the service, and nothing would keep them out",
+            detail=str(error),
+            remedy="make a key, then start the service again; or listen on 127.0.0.1",
+            next_command=f"condu keys create root --role admin --data {settings.data}",
+        ) from error
+    except CatalogError as error:
+        raise CommandFailedError("the API keys cannot be checked", detail=str(error)) from error
+    finally:
+        catalog.close()
 
 
 def environment_of(settings: "Settings") -> dict[str, str]:

@@ -63,6 +63,33 @@ def sweep(
             output.say("nothing was removed: this was a dry run, `condu sweep --delete` removes it")
 
 
+def audit(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+    before: Annotated[int | None, typer.Option(min=1, help="Only entries before this one.")] = None,
+    key_id: Annotated[str | None, typer.Option("--key", metavar="ID", help="Only what this key did.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who changed what, when and from where; the newest first."""
+    with connected(url, as_json=as_json) as (client, output):
+        entries = client.audit(limit=limit, before=before, key_id=key_id)
+        output.result({"entries": entries})
+        rows = [
+            (
+                row["entry"],
+                row["at"][:19].replace("T", " "),
+                row["who"],
+                row["action"],
+                row["subject"],
+                ", ".join(f"{name}={value}" for name, value in row["facts"].items()),
+                row["address"],
+            )
+            for row in entries
+        ]
+        output.table(("entry", "when", "who", "what", "on", "facts", "from"), rows)
+
+
 def show_report(output: Output, report: dict[str, Any]) -> None:
     """A report as a table; what it lists is counted, and shown when it tells of damage."""
     rows = [(name, cell) for name, cell in flattened(report) if name != "problems"]

@@ -146,10 +146,24 @@ def requeue_jobs(session: Session, worker: str, *, num_releases: int) -> list[st
         session.scalars(select(JobRow.job_id).where(JobRow.worker == worker, JobRow.state == RUNNING))
     )
     for job_id in job_ids:
-        session.execute(
-            update(JobRow)
-            .where(JobRow.job_id == job_id)
-            .values(state=QUEUED, worker=None, num_releases=JobRow.num_releases + num_releases)
-        )
-        add_event(session, job_id, kind="state", body={"state": QUEUED})
+        _requeue(session, job_id, num_releases)
     return job_ids
+
+
+def requeue_job(session: Session, job_id: str, *, attempt: int, num_releases: int) -> None:
+    """Takes one running job from its worker; the arguments are those of `requeue_jobs`.
+
+    Raises:
+        StaleAttemptError: another attempt owns it, or it is finished.
+    """
+    fence_job(session, job_id, attempt=attempt)
+    _requeue(session, job_id, num_releases)
+
+
+def _requeue(session: Session, job_id: str, num_releases: int) -> None:
+    session.execute(
+        update(JobRow)
+        .where(JobRow.job_id == job_id)
+        .values(state=QUEUED, worker=None, num_releases=JobRow.num_releases + num_releases)
+    )
+    add_event(session, job_id, kind="state", body={"state": QUEUED})

@@ -12,7 +12,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Condition, Event
+from threading import Condition, Event, Lock
 from typing import Any
 from uuid import uuid4
 
@@ -25,10 +25,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from catalog import Catalog, Settings
-from catalog.attempts import claim_job, requeue_jobs
+from catalog.attempts import claim_job, requeue_job, requeue_jobs
 from catalog.database import BUSY_TIMEOUT_S, begin_postgresql, postgresql_arguments
-from catalog.errors import CatalogError, CatalogUnavailableError
-from catalog.job_queue import JobFenced, JobQueue, JobReleased, JobRunner, Json, RunJob
+from catalog.errors import CatalogError, CatalogUnavailableError, StaleAttemptError
+from catalog.job_queue import JobDeferred, JobFenced, JobQueue, JobReleased, JobRunner, Json, RunJob
 from catalog.jobs import JobRecord
 from catalog.lease_keeper import LeaseKeeper
 from catalog.running_job import RunningJob, run_claimed
@@ -200,12 +200,33 @@ class DbosRunner(JobRunner):
                 remember=_remember,
                 poll_s=self._settings.poll_s,
                 stopping=self._stopping,
+                attempts_left=self._settings.max_attempts - (job.attempt - job.num_releases),
             )
-            run_claimed(context, run, stopping=self._stopping)
+            self._run(context, run)
         except Exception as error:
             # DBOS must not see it: it would record the job as over.
             _log.exception("job %s could not be started or ended", job_id)
             raise JobReleased(f"job {job_id} waits for another worker") from error
+
+    def _run(self, context: RunningJob, run: RunJob) -> None:
+        try:
+            run_claimed(context, run, stopping=self._stopping)
+        except JobDeferred as deferred:
+            _log.warning("%s", deferred)
+            self._give_back(context, num_releases=0 if deferred.is_counted else 1)
+            raise
+
+    def _give_back(self, context: RunningJob, *, num_releases: int) -> None:
+        """Into the queue with the job, as soon as the catalog takes it; for DBOS it ran here until then."""
+        while not self._stopping.wait(self._settings.poll_s):
+            try:
+                self._hands.give_back(context.job_id, attempt=context.attempt, num_releases=num_releases)
+            except StaleAttemptError:
+                return  # another worker has taken it already
+            except (SQLAlchemyError, CatalogUnavailableError) as error:
+                _log.warning("job %s cannot be given back yet: %s", context.job_id, error)
+            else:
+                return
 
     def _claim(self, job_id: str) -> JobRecord | None:
         while not self._stopping.is_set():
@@ -269,6 +290,8 @@ class Hands:
         self._engine = _open_single_connection(url)
         # Were it to try again after a lost connection, it would do so without our half of the transaction.
         self._client = _open_client(system_database_engine=self._engine, retry_connection_errors=False)
+        # Jobs that are given back and workers that are taken over from are the business of several threads.
+        self._turn = Lock()
 
     def register_queue(self, concurrency: int, *, poll_s: float) -> None:
         self._client.register_queue(
@@ -277,13 +300,29 @@ class Hands:
 
     def list_owners(self) -> set[str]:
         """The workers that DBOS believes to be running jobs."""
-        running = self._client.list_workflows(
-            status=_PENDING, queue_name=QUEUE, load_input=False, load_output=False
-        )
+        with self._turn:
+            running = self._client.list_workflows(
+                status=_PENDING, queue_name=QUEUE, load_input=False, load_output=False
+            )
         return {workflow.executor_id for workflow in running if workflow.executor_id}
 
     def take_over(self, worker: WorkerRecord, *, num_releases: int) -> None:
         """Signs the worker off and puts its jobs back into the queue, once, whoever else tries."""
+        with self._turn:
+            self._take_over(worker, num_releases)
+
+    def give_back(self, job_id: str, *, attempt: int, num_releases: int) -> None:
+        """Puts one job of this worker back into the queue.
+
+        Raises:
+            StaleAttemptError: another attempt owns it, or it is finished.
+        """
+        with self._turn, Session(self._engine) as session:
+            requeue_job(session, job_id, attempt=attempt, num_releases=num_releases)
+            self._client.resume_workflows([job_id], queue_name=QUEUE)
+            session.commit()
+
+    def _take_over(self, worker: WorkerRecord, num_releases: int) -> None:
         running = self._client.list_workflows(
             status=_PENDING, executor_id=worker.worker_id, load_input=False, load_output=False
         )

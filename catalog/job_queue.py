@@ -31,6 +31,10 @@ class JobFailedError(Exception):
         self.remedy = remedy
 
 
+class JobHinderedError(JobFailedError):
+    """Raised by a job where something that it needs does not answer; it is tried again before it fails."""
+
+
 class JobInterruption(BaseException):
     """The job must stop now and let this pass; a BaseException, so that no `except Exception` swallows it."""
 
@@ -41,6 +45,18 @@ class JobCancelled(JobInterruption):
 
 class JobReleased(JobInterruption):
     """The worker is stopping; the job goes back into the queue and is resumed by the next worker."""
+
+
+class JobDeferred(JobInterruption):
+    """What the job needs does not answer now; the job goes back into the queue, for this worker or another.
+
+    Attributes:
+        is_counted: whether the attempt counts against the cap, as one whose worker died does.
+    """
+
+    def __init__(self, message: str, *, is_counted: bool) -> None:
+        super().__init__(message)
+        self.is_counted = is_counted
 
 
 class JobFenced(JobInterruption):

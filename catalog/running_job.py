@@ -11,11 +11,21 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from catalog import Catalog
+from catalog import Catalog, Session
 from catalog.attempts import finish_job, published_revision, record_log, record_progress
 from catalog.errors import CatalogUnavailableError, StaleAttemptError
 from catalog.job_events import MAX_LOG_CHARACTERS
-from catalog.job_queue import JobCancelled, JobContext, JobFailedError, JobFenced, JobReleased, Json, RunJob
+from catalog.job_queue import (
+    JobCancelled,
+    JobContext,
+    JobDeferred,
+    JobFailedError,
+    JobFenced,
+    JobHinderedError,
+    JobReleased,
+    Json,
+    RunJob,
+)
 from catalog.jobs import CANCELLED, FAILED, RUNNING, SUCCEEDED, JobRecord, find_job
 
 _log = logging.getLogger(__name__)
@@ -54,14 +64,23 @@ class RunningJob(JobContext):
         remember: the engine's memory of steps.
         poll_s: how often to look whether the job should go on.
         stopping: set when the worker stops.
+        attempts_left: how often the job may be tried again where something that it needs does not answer.
     """
 
     def __init__(
-        self, catalog: Catalog, job: JobRecord, *, remember: Remember, poll_s: float, stopping: Event
+        self,
+        catalog: Catalog,
+        job: JobRecord,
+        *,
+        remember: Remember,
+        poll_s: float,
+        stopping: Event,
+        attempts_left: int = 0,
     ) -> None:
         self.catalog = catalog
         self.job_id = job.job_id
         self.attempt = job.attempt
+        self.attempts_left = attempts_left
         self._remember = remember
         self._poll_s = poll_s
         self._stopping = stopping
@@ -74,7 +93,7 @@ class RunningJob(JobContext):
         self._lock = RLock()
 
     def step(self, name: str, run: Callable[[], Json]) -> Json:
-        self._look()
+        self._once_it_answers(self._look)
         try:
             value = self._remember(name, lambda: self._run_step(run))
         except _StepRaised as raised:
@@ -88,14 +107,19 @@ class RunningJob(JobContext):
             value = json.loads(json.dumps(run()))
         except Exception as error:
             raise _StepRaised(error) from error
-        self._look()
+        self._once_it_answers(self._look)
         return value
 
     def check_cancelled(self) -> None:
         if self._stopping.is_set():
             raise JobReleased(f"the worker of job {self.job_id} is stopping")
         if time.monotonic() >= self._next_look:
-            self._look()
+            try:
+                self._look()
+            except CatalogUnavailableError as error:
+                # Computing may go on: whatever is committed in the end is held to its attempt.
+                _log.warning("job %s works on without the catalog: %s", self.job_id, error)
+                self._next_look = time.monotonic() + self._poll_s
 
     def _look(self) -> None:
         with self.catalog.snapshot() as session:
@@ -126,15 +150,21 @@ class RunningJob(JobContext):
             self._next_write = moment + PROGRESS_INTERVAL_S
             if as_event:
                 self._next_event = moment + max(PROGRESS_INTERVAL_S, _EVENT_SHARE * (moment - self._began))
-            self._write(
-                lambda session: record_progress(
-                    session, self.job_id, attempt=self.attempt, progress=progress, as_event=as_event
+            try:
+                self._write(
+                    lambda session: record_progress(
+                        session, self.job_id, attempt=self.attempt, progress=progress, as_event=as_event
+                    )
                 )
-            )
+            except (OperationalError, CatalogUnavailableError) as error:
+                _log.warning("the progress of job %s could not be recorded: %s", self.job_id, error)
 
     def log(self, text: str) -> None:
-        with self._lock:
+        def write() -> None:
             self._write(lambda session: record_log(session, self.job_id, attempt=self.attempt, text=text))
+
+        with self._lock:
+            self._once_it_answers(write)
 
     def _write(self, write: Callable[[Any], None]) -> None:
         try:
@@ -151,24 +181,31 @@ class RunningJob(JobContext):
             JobReleased: the worker is stopping and the database will not take it.
         """
         self.flush_progress()
+
+        def end(session: Session) -> None:
+            finish_job(
+                session,
+                self.job_id,
+                attempt=self.attempt,
+                state=outcome.state,
+                result=outcome.result,
+                error=outcome.error,
+            )
+
+        self._once_it_answers(lambda: self._write(end))
+
+    def _once_it_answers(self, ask: Callable[[], None]) -> None:
+        """Asks the catalog until it answers: a full disk, a locked database, a server that is gone.
+
+        What the job did is done, so it waits rather than lose it.
+        """
         while True:
             try:
-                self._write(
-                    lambda session: finish_job(
-                        session,
-                        self.job_id,
-                        attempt=self.attempt,
-                        state=outcome.state,
-                        result=outcome.result,
-                        error=outcome.error,
-                    )
-                )
-                return
+                return ask()
             except (OperationalError, CatalogUnavailableError) as error:
-                # A full disk, a locked database: what the job did is done, so wait rather than lose it.
-                _log.warning("cannot record the end of job %s yet: %s", self.job_id, error)
+                _log.warning("job %s waits for the catalog: %s", self.job_id, error)
                 if self._stopping.wait(self._poll_s):
-                    raise JobReleased(f"the end of job {self.job_id} could not be recorded") from error
+                    raise JobReleased(f"job {self.job_id} could not be recorded: {error}") from error
 
 
 def run_claimed(job: RunningJob, run: RunJob, *, stopping: Event) -> None:
@@ -176,6 +213,7 @@ def run_claimed(job: RunningJob, run: RunJob, *, stopping: Event) -> None:
 
     Raises:
         JobReleased: the worker is stopping; the job is not over.
+        JobDeferred: something that it needs does not answer; the job is not over.
         JobFenced: another worker has the job.
     """
     try:
@@ -188,6 +226,10 @@ def run_claimed(job: RunningJob, run: RunJob, *, stopping: Event) -> None:
         if stopping.is_set():
             # Its training process was stopped, or the engine: no fault of the job's.
             raise JobReleased(f"job {job.job_id} was cut off: {error}") from error
+        if isinstance(error, CatalogUnavailableError):
+            raise JobDeferred(f"job {job.job_id} waits for the catalog: {error}", is_counted=False) from error
+        if isinstance(error, JobHinderedError) and job.attempts_left > 0:
+            raise JobDeferred(f"job {job.job_id} is tried again: {error}", is_counted=True) from error
         _log.exception("job %s failed", job.job_id)
         outcome = Outcome(FAILED, error=describe_error(error))
         if not isinstance(error, JobFailedError):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from catalog.errors import AlreadyExistsError, NoSuchRowError
-from catalog.job_queue import JobFailedError
+from catalog.job_queue import JobFailedError, JobHinderedError
 from imagesets import ImagesetError
 from store.errors import (
     BlobsUnavailableError,
@@ -15,6 +15,7 @@ from store.errors import (
     IncompatibleTensorsError,
     InvalidUploadError,
     NotFoundError,
+    StorageUnreachableError,
     StoreError,
 )
 from vlm.errors import VlmError
@@ -48,7 +49,8 @@ def told_to_the_user() -> Iterator[None]:
             raise _disk_is_full(error) from error
         title = next(title for kind, title in TITLES if isinstance(error, kind))
         detail, remedy = _halves(str(error))
-        raise JobFailedError(title, detail=detail, remedy=remedy) from error
+        told = JobHinderedError if isinstance(error, StorageUnreachableError) else JobFailedError
+        raise told(title, detail=detail, remedy=remedy) from error
     except torch.OutOfMemoryError as error:
         raise JobFailedError(
             "The device is out of memory",

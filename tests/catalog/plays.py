@@ -10,8 +10,8 @@ import time
 from functools import partial
 from typing import NamedTuple
 
-from catalog.errors import StaleAttemptError
-from catalog.job_queue import JobInterruption
+from catalog.errors import CatalogUnavailableError, StaleAttemptError
+from catalog.job_queue import JobHinderedError, JobInterruption
 from catalog.jobs import find_job
 from tests.catalog.examples import learn
 
@@ -73,6 +73,22 @@ class Play:
         while context.attempt == 1:
             context.check_cancelled()
             time.sleep(0.02)
+
+    def hindered_first(self, context, job):
+        """What the first attempt needs does not answer."""
+        self.write("hindered", context)
+        if context.attempt == 1:
+            raise JobHinderedError("The storage refused", detail="It does not answer.", remedy="Wait.")
+
+    def hindered(self, context, job):
+        self.write("hindered", context)
+        raise JobHinderedError("The storage refused", detail="It does not answer.", remedy="Wait.")
+
+    def without_catalog_first(self, context, job):
+        """The first attempt finds the catalog gone."""
+        self.write("gone", context)
+        if context.attempt == 1:
+            raise CatalogUnavailableError("the server is gone")
 
     def publish(self, context, job):
         with context.catalog.transaction() as session:

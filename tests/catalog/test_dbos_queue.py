@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from catalog.dbos_queue import DbosRunner, Hands, check_sqlite
-from catalog.errors import CatalogError
+from catalog.errors import CatalogError, CatalogUnavailableError
 from tests.catalog.examples import add_model
 from tests.catalog.full_disk import FullDisk
 from tests.catalog.stage import wait_until
@@ -150,3 +150,55 @@ def test_the_engine_says_nothing_on_its_own(stage, capfd):
     with stage.worker():
         stage.wait_for_end(stage.submit("note"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_job_whose_needs_do_not_answer_is_tried_again_from_its_unfinished_step(stage):
+    job_id = stage.submit("note", "hindered_first", "note")
+    with stage.worker():
+        assert stage.wait_for_end(job_id).result == {"attempt": 2}
+    assert [(line.what, line.attempt) for line in stage.play.read()] == [
+        ("note", 1),
+        ("hindered", 1),
+        ("hindered", 2),
+        ("note", 2),
+    ]
+    assert stage.find(job_id).num_releases == 0
+
+
+def test_a_job_whose_needs_never_answer_fails_in_their_words_after_its_last_attempt(stage, settings):
+    job_id = stage.submit("hindered")
+    with stage.worker():
+        failed = stage.wait_for_end(job_id)
+    assert (failed.state, failed.attempt) == ("failed", settings.max_attempts)
+    assert failed.error["title"] == "The storage refused"
+
+
+def test_a_job_that_found_the_catalog_gone_is_begun_again_and_it_does_not_count(stage):
+    job_id = stage.submit("without_catalog_first")
+    with stage.worker():
+        done = stage.wait_for_end(job_id)
+    assert (done.result, done.num_releases) == ({"attempt": 2}, 1)
+
+
+def test_a_job_is_given_back_as_soon_as_the_catalog_takes_it(stage, caplog):
+    job_id = stage.submit("without_catalog_first")
+    with caplog.at_level(logging.CRITICAL), stage.worker() as runner:
+        hands = vars(runner)["_hands"] = Unwilling(vars(runner)["_hands"], refusals=3)
+        assert stage.wait_for_end(job_id).result == {"attempt": 2}
+        assert hands.refusals == 0
+
+
+class Unwilling:
+    """Hands whose database takes nothing for the first few times."""
+
+    def __init__(self, hands, refusals):
+        self.hands, self.refusals = hands, refusals
+
+    def __getattr__(self, name):
+        return getattr(self.hands, name)
+
+    def give_back(self, job_id, **how):
+        if self.refusals:
+            self.refusals -= 1
+            raise CatalogUnavailableError("the server is gone")
+        self.hands.give_back(job_id, **how)

@@ -3,12 +3,21 @@ from threading import Event
 import pytest
 
 from catalog.attempts import claim_job, requeue_jobs
+from catalog.errors import CatalogUnavailableError
 from catalog.job_events import MAX_LOG_CHARACTERS, list_events
-from catalog.job_queue import JobCancelled, JobFailedError, JobFenced, JobInterruption, JobReleased
+from catalog.job_queue import (
+    JobCancelled,
+    JobDeferred,
+    JobFailedError,
+    JobFenced,
+    JobHinderedError,
+    JobInterruption,
+    JobReleased,
+)
 from catalog.jobs import cancel_job, find_job, submit_job
 from catalog.running_job import RunningJob, run_claimed
 from tests.catalog.examples import learn
-from tests.catalog.full_disk import FullDisk
+from tests.catalog.full_disk import FullDisk, Gone
 
 
 class Memory:
@@ -242,3 +251,57 @@ def test_a_stopping_worker_does_not_wait_for_a_database_that_refuses(setting, fu
 
     with pytest.raises(JobReleased, match="could not be recorded"):
         setting.run(run)
+
+
+@pytest.fixture
+def gone(settings, setting):
+    setting.catalog = Gone(settings)
+    yield setting.catalog
+    setting.catalog.close()
+
+
+def test_a_job_computes_and_reports_on_while_the_catalog_is_gone(setting, gone):
+    def run(context):
+        gone.num_refusals = 2
+        context.check_cancelled()
+        context.report({"step": 1})
+        assert gone.num_refusals == 0
+        context.check_cancelled()
+        return {}
+
+    assert setting.run(run).state == "succeeded"
+
+
+def test_a_step_waits_for_a_catalog_that_is_gone(setting, gone):
+    def run(context):
+        gone.num_refusals = 3
+        return context.step("fold", dict)
+
+    assert setting.run(run).state == "succeeded"
+    assert gone.num_refusals == 0
+
+
+def test_a_line_of_the_log_waits_for_a_catalog_that_is_gone(setting, gone):
+    def run(context):
+        gone.num_refusals = 3
+        context.log("I live")
+
+    setting.run(run)
+    assert [event["text"] for event in setting.events("log")] == ["I live"]
+
+
+def test_a_job_that_finds_the_catalog_gone_is_not_over_and_did_not_use_up_an_attempt(setting):
+    def run(context):
+        raise CatalogUnavailableError("the server is gone")
+
+    with pytest.raises(JobDeferred, match="the server is gone") as deferred:
+        setting.run(run)
+    assert not deferred.value.is_counted
+    assert setting.find().state == "running"
+
+
+def test_a_job_whose_needs_do_not_answer_fails_when_it_has_no_attempt_left(setting):
+    def run(context):
+        raise JobHinderedError("The storage refused", detail="It is gone.", remedy="Bring it back.")
+
+    assert setting.run(run).error["title"] == "The storage refused"

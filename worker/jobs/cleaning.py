@@ -1,11 +1,16 @@
 """What a job leaves behind once its revision is published: nothing, unless it says keep."""
 
+import logging
+
 from catalog import Session
 from catalog.blobs import forget_blobs
 from catalog.datasets import find_dataset, keep_dataset, release_dataset
 from catalog.errors import NoSuchRowError
 from catalog.uploads import is_upload_free
+from store.errors import BlobsUnavailableError
 from worker.jobs.assignment import Assignment
+
+_log = logging.getLogger(__name__)
 
 
 def clean_up(work: Assignment, *, is_kept: bool) -> None:
@@ -16,12 +21,20 @@ def clean_up(work: Assignment, *, is_kept: bool) -> None:
     """
     with work.context.catalog.transaction() as session:
         goners = _released(session, work, is_kept=is_kept)
-    blobs, spare_s = work.bench.store.blobs, work.bench.just_written_s
-    deleted = [digest for digest in goners if blobs.delete(digest, unless_younger_than_s=spare_s)]
+    deleted = [digest for digest in goners if _is_deleted(work, digest)]
     if deleted:
         with work.context.catalog.transaction() as session:
             forget_blobs(session, deleted)
     work.bench.discard_scratch(work.job.job_id)
+
+
+def _is_deleted(work: Assignment, digest: str) -> bool:
+    try:
+        return bool(work.bench.store.blobs.delete(digest, unless_younger_than_s=work.bench.just_written_s))
+    except BlobsUnavailableError as error:
+        # The revision is published, and the job must not fail any more.
+        _log.warning("blob %s is left to the sweeper: %s", digest, error)
+        return False
 
 
 def _released(session: Session, work: Assignment, *, is_kept: bool) -> list[str]:

@@ -8,8 +8,8 @@ folder is empty and the parts are done again. Whether the job has published is a
 
 from typing import Any
 
-from catalog.errors import StaleAttemptError
-from catalog.job_queue import JobContext, JobFailedError, JobFenced, JobReleased
+from catalog.errors import CatalogUnavailableError, StaleAttemptError
+from catalog.job_queue import JobContext, JobFailedError, JobFenced, JobHinderedError, JobReleased
 from worker.failures import told_to_the_user
 from worker.files import read_json
 from worker.jobs.assignment import Assignment, read_assignment
@@ -30,7 +30,7 @@ def learn(context: JobContext, bench: Workbench, origin: Origin) -> dict[str, An
         with told_to_the_user():
             work = read_assignment(context, bench)
             return _learned(work, origin)
-    except (JobReleased, JobFenced, StaleAttemptError):
+    except (JobReleased, JobFenced, JobHinderedError, StaleAttemptError, CatalogUnavailableError):
         raise
     except BaseException:
         bench.discard_scratch(context.job_id)

@@ -149,6 +149,7 @@ def _open_services(settings: Settings, stack: AsyncExitStack, stopping: asyncio.
     queue = DbosQueue(settings)
     stack.callback(queue.close)
     store = CheckpointStore(open_blobs(settings.blob_place))
+    catalog = catalog.beside(store.blobs.contains)
     heads = Heads(catalog, store)
     counted = ServingMetrics()
     engine = _open_engine(settings, stack, store=store, counted=counted)

@@ -157,6 +157,13 @@ PROBLEMS: Mapping[type[Exception], ProblemKind] = MappingProxyType(
             "look at the model's head, then try again",
             retry_after_s=1,
         ),
+        catalog.errors.SweptMeanwhileError: ProblemKind(
+            "swept-meanwhile",
+            503,
+            "A sweep removed what was just written",
+            "send the same request again",
+            retry_after_s=2,
+        ),
         catalog.errors.StaleAttemptError: ProblemKind(
             "stale-attempt", 409, "Another attempt owns the job", "look at the job's state"
         ),

@@ -10,7 +10,7 @@ commit. What they return are frozen records, which outlive the session.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from catalog.actors import Actor, act
 from catalog.audit import record_change
 from catalog.database import check_schema, compact, open_engine, upgrade_schema
+from catalog.doomed import look_into_store
 from catalog.errors import CatalogUnavailableError, NoSuchRowError
 from catalog.settings import Settings
 
@@ -55,12 +56,19 @@ class Catalog:
         # One pool, two ways to begin: a reader must not wait for the lock that writers take.
         self._reading = self._writing.execution_options(condu_begin="DEFERRED")
         self._actor: Actor | None = None
+        self._contains: Callable[[str], bool] | None = None
         check_schema(self._reading)
 
     def acting(self, actor: Actor) -> "Catalog":
         """The same open catalog, whose transactions are on behalf of the actor, and in the audit log."""
         bound = copy.copy(self)
         bound._actor = actor  # noqa: SLF001 - its own
+        return bound
+
+    def beside(self, contains: Callable[[str], bool]) -> "Catalog":
+        """The same open catalog, whose transactions may ask whether a blob that was swept is there again."""
+        bound = copy.copy(self)
+        bound._contains = contains  # noqa: SLF001 - its own
         return bound
 
     def noting(self, **facts: Any) -> "Catalog":
@@ -77,6 +85,8 @@ class Catalog:
         with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             if self._actor is not None:
                 act(session, self._actor)
+            if self._contains is not None:
+                look_into_store(session, self._contains)
             yield session
             record_change(session)
 

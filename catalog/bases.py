@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from catalog.actors import tell
+from catalog.doomed import refuse_doomed
 from catalog.errors import AlreadyExistsError, NoSuchRowError, StillInUseError
 from catalog.names import check_name
 from catalog.records import to_record
@@ -46,8 +47,10 @@ def add_base(
     Raises:
         AlreadyExistsError: a base of that name exists.
         InvalidNameError: it may not be called that.
+        SweptMeanwhileError: a sweep removed its manifest since it was written.
     """
     check_base_free(session, name)
+    refuse_doomed(session, [digest])
     tell(session, base=name, digest=digest)
     row = BaseRow(
         name=name,

@@ -7,11 +7,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from catalog.actors import owner_of
+from catalog.changes import in_parts
+from catalog.doomed import refuse_doomed
 from catalog.quotas import require_room
 from catalog.tables import BlobRow
-
-# SQLite takes 32766 parameters in one statement; older builds 999.
-_PARAMETERS_A_STATEMENT = 500
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,10 @@ def record_blobs(session: Session, blobs: Sequence[NewBlob]) -> None:
 
     Raises:
         QuotaExceededError: the key in whose name it is done may have no more bytes.
+        SweptMeanwhileError: a sweep removed one of them since it was written.
     """
     wanted = {blob.digest: blob for blob in blobs}
+    refuse_doomed(session, wanted)
     known = session.scalars(select(BlobRow.digest).where(BlobRow.digest.in_(wanted)))
     for digest in known:
         del wanted[digest]
@@ -44,9 +45,7 @@ def record_blobs(session: Session, blobs: Sequence[NewBlob]) -> None:
 
 def forget_blobs(session: Session, digests: Iterable[str]) -> None:
     """Drops the rows of blobs that were removed."""
-    waiting = sorted(set(digests))
-    while waiting:
-        batch, waiting = waiting[:_PARAMETERS_A_STATEMENT], waiting[_PARAMETERS_A_STATEMENT:]
+    for batch in in_parts(digests):
         session.execute(delete(BlobRow).where(BlobRow.digest.in_(batch)))
 
 

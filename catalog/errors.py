@@ -8,6 +8,7 @@ CatalogError
 ├── RollbackError        the head cannot move there
 ├── DatasetGoneError     the data set was known, but its bytes were released
 ├── StaleHeadError       the head moved since the work began: do the work again on the new head
+├── SweptMeanwhileError  a sweep removed a blob between its writing and its naming: write it again
 ├── StaleAttemptError    another attempt owns the job now: stop and change nothing
 ├── QuotaExceededError   the key may have no more of it
 ├── PepperMissingError   API keys cannot be checked or made: their pepper is missing
@@ -46,6 +47,10 @@ class DatasetGoneError(CatalogError):
 
 class StaleHeadError(CatalogError):
     """The head of the model moved since the work began; fold again on the new head."""
+
+
+class SweptMeanwhileError(CatalogError):
+    """A sweep removed a blob that was written but not named yet; write it again, then name it."""
 
 
 class StaleAttemptError(CatalogError):

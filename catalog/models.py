@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from catalog.actors import owner_of, tell
 from catalog.bases import find_base
+from catalog.doomed import refuse_doomed
 from catalog.errors import AlreadyExistsError, NoSuchRowError, StillInUseError
 from catalog.names import check_name
 from catalog.quotas import require_room
@@ -70,6 +71,8 @@ def create_model(
         QuotaExceededError: the key in whose name it is made may have no more models.
     """
     check_model_free(session, name)
+    if adapter is not None:
+        refuse_doomed(session, [adapter.digest])
     find_base(session, base)
     require_room(session, models=1)
     tell(session, model=name, base=base)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from catalog.clock import age_s, now
-from catalog.jobs import UNFINISHED
+from catalog.jobs import RUNNING, UNFINISHED
 from catalog.records import to_record
 from catalog.revisions import RevisionRecord
 from catalog.tables import BaseRow, DatasetRow, JobRow, ModelRow, RevisionRow, TaskRow, TriggerRow
@@ -45,6 +45,12 @@ def live_roots(
             _live_datasets(session, upload_ttl_s) | _job_uploads(session) | _kept_checkpoints(session, live)
         ),
     )
+
+
+def longest_running_s(session: Session) -> float:
+    """How long ago the first of the jobs that run now was started: what they wrote is younger; 0 for none."""
+    query = select(func.max(age_s(JobRow.started_at))).where(JobRow.state == RUNNING)
+    return session.scalar(query) or 0.0
 
 
 def kept_revisions(session: Session, *, keep_revisions: int) -> set[RevisionKey]:

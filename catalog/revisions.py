@@ -12,6 +12,7 @@ from catalog.actors import Actor, act, tell
 from catalog.attempts import fence_job, published_revision
 from catalog.blobs import NewBlob, record_blobs
 from catalog.changes import count_changes
+from catalog.doomed import refuse_doomed
 from catalog.errors import AlreadyExistsError, NoSuchRowError, RollbackError, StaleHeadError
 from catalog.models import find_model
 from catalog.names import check_name
@@ -104,6 +105,7 @@ def publish_revision(
     Raises:
         StaleAttemptError: another attempt owns the job.
         StaleHeadError: the head is not `parent` any more.
+        SweptMeanwhileError: a sweep removed a blob of it since it was written.
         AlreadyExistsError: the parent serves a task of that name already.
     """
     if job_id is not None:
@@ -113,6 +115,7 @@ def publish_revision(
             return published
         _act_for_job(session, job_id)
     _hold_head(session, model, parent)
+    refuse_doomed(session, [manifest])
     task_keys = _check_triggers(session, model, parent=parent, triggers=triggers, task=task)
     number = _next_number(session, model)
     session.add(
@@ -150,6 +153,7 @@ def adopt_revision(
         InvalidNameError: a task may not be called that.
     """
     _hold_head(session, model, None)
+    refuse_doomed(session, [manifest])
     number = _next_number(session, model)
     session.add(RevisionRow(model=model, number=number, parent=None, manifest=manifest, cause="bundle"))
     session.flush()

@@ -59,6 +59,25 @@ class BlobRow(CatalogTable):
     key_id: Mapped[str | None] = mapped_column(index=True)
 
 
+class DoomedBlobRow(CatalogTable):
+    """A blob that a sweep removes or has removed: catalog/doomed.py."""
+
+    __tablename__ = "doomed_blobs"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    sweeper: Mapped[str]
+    doomed_at: Mapped[datetime] = mapped_column(default=now())
+    removed_at: Mapped[datetime | None]
+
+
+class AllowedCodeRow(CatalogTable):
+    """The one row that says how old code may be to use this schema: the schema it was written for."""
+
+    __tablename__ = "allowed_code"
+
+    oldest: Mapped[str] = mapped_column(primary_key=True)
+
+
 class BaseRow(CatalogTable):
     """A pre-trained model."""
 

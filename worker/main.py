@@ -44,6 +44,7 @@ def run(settings: Settings) -> None:
 def work(settings: Settings, catalog: Catalog, stopping: threading.Event) -> None:
     """Take jobs until the event is set."""
     bench = build_workbench(settings)
+    catalog = catalog.beside(bench.store.blobs.contains)
     bench.discard_leftovers(catalog)
     runner = DbosRunner(settings, catalog, device=str(bench.pool.device))
     runner.start(partial(run_job, bench))

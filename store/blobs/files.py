@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,9 @@ class FileBlobs(Blobs):
         return self.path(digest).exists()
 
     def delete(self, digest: str, *, unless_younger_than_s: float = 0.0) -> int:
-        path, doomed = self.path(digest), self._incoming / f"{digest}.doomed"
+        path = self.path(digest)
+        # A name of its own: two sweepers must not take each other's file for theirs.
+        doomed = self._incoming / f"{digest}.{uuid.uuid4().hex}"
         try:
             path.rename(doomed)
             status = doomed.stat()
@@ -64,9 +67,9 @@ class FileBlobs(Blobs):
         if time.time() - status.st_mtime < unless_younger_than_s:
             with contextlib.suppress(FileExistsError):
                 os.link(doomed, path)
-            doomed.unlink()
+            doomed.unlink(missing_ok=True)
             return 0
-        doomed.unlink()
+        doomed.unlink(missing_ok=True)
         return status.st_size
 
     def list(self) -> Iterator[StoredBlob]:
@@ -175,7 +178,8 @@ def append_to(path: Path, piece: bytes | bytearray | memoryview) -> None:
     """Appends the bytes to the file of a blob that is being written."""
     # Opened for each piece, like reads: a fusion writes the masks of all its tasks side by side.
     try:
-        with path.open("ab", buffering=0) as file:
+        # Never made anew: a file that somebody removed meanwhile would begin in the middle of the blob.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0) as file:
             rest = memoryview(piece).cast("B")
             while len(rest):
                 rest = rest[file.write(rest) :]

@@ -1,12 +1,14 @@
 """Folds a checkpoint into the head and publishes the outcome, exactly once."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from catalog.blobs import NewBlob
-from catalog.errors import StaleHeadError
+from catalog.doomed import DOOM_LEASE_S
+from catalog.errors import StaleHeadError, SweptMeanwhileError
 from catalog.job_queue import JobFailedError
 from catalog.revisions import NewTask, NewTrigger, RevisionRecord, publish_revision
 from catalog.tasks import find_task
@@ -22,6 +24,7 @@ from worker.jobs.remeasuring import Measures, measure_tasks
 MAX_ROUNDS = 10
 """Folds on heads that moved meanwhile. Jobs of one model never overlap, so only rollbacks and removals move
 them."""
+SWEEP_PASSES_S = 1.3 * DOOM_LEASE_S / MAX_ROUNDS
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,22 @@ def fold_and_publish(work: Assignment, learned: Learned) -> int:
             return _publish(work, learned, outcome=outcome, measures=measures, head=head, task=task)
         except StaleHeadError as error:
             work.context.log(f"{error}: folding again")
+        except SweptMeanwhileError as error:
+            work.context.log(f"{error}: folding again")
+            _let_a_sweep_pass(work)
     raise JobFailedError(
         "The model's head keeps moving",
         detail=f"It was moved {MAX_ROUNDS} times while the task was being folded in.",
         remedy="Submit the task again when nobody rolls the model back.",
     )
+
+
+def _let_a_sweep_pass(work: Assignment) -> None:
+    """Waits as long as a sweep takes for what it has doomed; one that died is waited for in all rounds."""
+    goes_on_at = time.monotonic() + SWEEP_PASSES_S
+    while time.monotonic() < goes_on_at:
+        work.context.check_cancelled()
+        time.sleep(0.1)
 
 
 def published_result(work: Assignment, revision: int, *, skipped: list[dict[str, str]]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from store.manifest import BaseManifest, Manifest, TaskEntry
 from store.parallel import ordered_map
 from store.parameters import CHUNK_ELEMENTS, ParameterSpace
 
-_PIECE_BYTES = 4 * 2**20
 _NORM_TOLERANCE = 1e-9
 """Relative; N and lambda are float64 and their product re-forms N up to rounding."""
 
@@ -89,9 +88,9 @@ def _check_bytes(blobs: Blobs, digest: str) -> tuple[str | None, int]:
     sha256 = hashlib.sha256()
     size = 0
     try:
-        size = blobs.size_bytes(digest)
-        for start in range(0, size, _PIECE_BYTES):
-            sha256.update(blobs.read(digest, start, min(_PIECE_BYTES, size - start)))
+        for piece in blobs.pieces(digest):
+            sha256.update(piece)
+            size += len(piece)
     except StoreError as error:
         return str(error), size
     if sha256.hexdigest() != digest:

@@ -22,6 +22,8 @@ class Weather:
     is_down: bool = False
     forgotten_headers: frozenset[str] = frozenset()
     refused_status: int = 0
+    refused_methods: frozenset[str] = frozenset({"GET", "PUT", "POST", "DELETE", "HEAD"})
+    lists_nothing: bool = False
     count: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     requests: list[str] = field(default_factory=list)
 
@@ -55,11 +57,14 @@ class _Handler(BaseHTTPRequestHandler):
         if weather.is_down:
             self.close_connection = True
             return
-        if weather.refused_status:
+        if weather.refused_status and self.command in weather.refused_methods:
             self._answer(weather.refused_status, [], b"<Error><Code>AccessDenied</Code></Error>")
             return
         if weather.fail_every and number % weather.fail_every == 0:
             self._answer(503, [], b"<Error><Code>SlowDown</Code></Error>")
+            return
+        if weather.lists_nothing and "list-type=2" in self.path:
+            self._answer(200, [], b"<ListBucketResult></ListBucketResult>")
             return
         status, headers, content = self._ask_the_storage(body)
         is_cut = weather.cut_every and number % weather.cut_every == 0

@@ -89,13 +89,6 @@ class BlobCache:
         for path in self._folder_of(digest).glob(f"{digest}.*"):
             path.unlink(missing_ok=True)
 
-    def clear(self) -> None:
-        """Removes all copies."""
-        with self._guard:
-            self._checked.clear()
-        for path, _ in self._copies():
-            path.unlink(missing_ok=True)
-
     def bring(self, digest: str, size_bytes: int, fetch: Callable[[Path], None]) -> Path | None:
         """The copy, fetched by at most one of all who ask; None where it cannot be kept.
 
@@ -148,12 +141,11 @@ class BlobCache:
         with self._locked("room"):
             found = [(status.st_mtime, status.st_size, path) for path, status in self._copies()]
             excess = sum(size for _, size, _ in found) - self.max_bytes
-            for _, size, path in sorted(found):
-                if excess <= 0:
-                    return
-                if path != newest:
-                    path.unlink(missing_ok=True)
-                    excess -= size
+            others = iter(sorted(each for each in found if each[2] != newest))
+            while excess > 0:
+                _, size, path = next(others)
+                path.unlink(missing_ok=True)
+                excess -= size
 
     def _copies(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):

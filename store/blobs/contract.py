@@ -130,6 +130,17 @@ class Blobs(ABC):
     def copy_to(self, digest: str, path: Path) -> None:
         """Make the blob readable at `path`, a new file that the caller must never write to."""
 
+    def pieces(self, digest: str) -> Iterator[memoryview]:
+        """The blob's bytes in order, as the storage itself has them: not from a copy near by.
+
+        Raises:
+            NotFoundError: There is no such blob.
+            BlobsUnavailableError: The storage refused.
+        """
+        size = self.size_bytes(digest)
+        for start in range(0, size, _COPY_BYTES):
+            yield self.read(digest, start, min(_COPY_BYTES, size - start))
+
     def read_checked(self, digest: str, *, max_bytes: int = MAX_CHECKED_BYTES) -> bytes:
         """The whole of a small blob, checked against its digest: what has no sums of its own is read so.
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,7 +44,7 @@ from store.blobs.place import BlobPlace
 from store.errors import CorruptBlobError, NotFoundError, StorageUnreachableError, UnsuitableStorageError
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig
+    from obstore.store import ClientConfig, RetryConfig
 
 _log = logging.getLogger(__name__)
 
@@ -75,21 +76,17 @@ def open_objects(place: BlobPlace) -> "ObjectBlobs":
         StorageUnreachableError: It does not answer, the bucket is not there, or the keys are refused.
     """
     options: dict[str, Any] = {"region": place.region}
+    client: ClientConfig = {
+        "timeout": _REQUEST_TIMEOUT,
+        "connect_timeout": _CONNECT_TIMEOUT,
+        # Whoever names an endpoint with http:// means it; Amazon's own is https://.
+        "allow_http": True,
+    }
     if place.access_key is not None:
         options |= {"access_key_id": place.access_key, "secret_access_key": place.secret_key}
     if place.endpoint is not None:
         options["endpoint"] = place.endpoint
-    storage = S3Store.from_url(
-        place.url,
-        client_options={
-            "timeout": _REQUEST_TIMEOUT,
-            "connect_timeout": _CONNECT_TIMEOUT,
-            # Whoever writes http:// as the endpoint means it; Amazon's is https://.
-            "allow_http": (place.endpoint or "").startswith("http://"),
-        },
-        retry_config=_RETRIES,
-        **options,
-    )
+    storage = S3Store.from_url(place.url, client_options=client, retry_config=_RETRIES, **options)
     blobs = ObjectBlobs(storage, BlobCache(place.cache_folder, place.cache_bytes), name=place.url)
     blobs.try_out()
     return blobs
@@ -141,10 +138,6 @@ class ObjectBlobs(Blobs):
             self._cache.forget(digest)  # another process dropped it between the two looks
         return self._read_range(digest, start, length)
 
-    def forget_copies(self) -> None:
-        """Drops all copies near by: what is read next comes from the storage (`condu verify`)."""
-        self._cache.clear()
-
     def _near(self, digest: str) -> Path | None:
         """The copy near by; None where the cache cannot keep one."""
         path = self._cache.find(check_digest(digest))
@@ -156,14 +149,14 @@ class ObjectBlobs(Blobs):
         """Write the blob into the file, checked against its digest."""
         content = hashlib.sha256()
         with path.open("wb") as file:
-            for piece in self._pieces(digest):
+            for piece in self.pieces(digest):
                 content.update(piece)
                 file.write(piece)
         if content.hexdigest() != digest:
             raise CorruptBlobError(f"blob {digest}", expected=digest, found=content.hexdigest())
 
-    def _pieces(self, digest: str) -> Iterator[memoryview]:
-        size = self.size_bytes(digest)
+    def pieces(self, digest: str) -> Iterator[memoryview]:
+        size = int(self._look(digest)["size"])
         for start in range(0, size, PART_BYTES):
             yield self._range(digest, start, min(start + PART_BYTES, size))
 
@@ -179,24 +172,20 @@ class ObjectBlobs(Blobs):
         return memoryview(content)
 
     def _range(self, digest: str, start: int, end: int) -> memoryview:
-        def get() -> memoryview:
-            content = memoryview(obstore.get_range(self._storage, _name_of(digest), start=start, end=end))
-            if len(content) != end - start:
-                raise too_short(digest, wanted=end, size_bytes=start + len(content))
-            return content
-
-        return self._ask("read from", get, digest=digest)
+        name = _name_of(digest)
+        get = partial(obstore.get_range, self._storage, name, start=start, end=end)
+        return memoryview(self._ask("read from", get, digest=digest))
 
     def copy_to(self, digest: str, path: Path) -> None:
-        near = self._near(digest)
         try:
+            near = self._near(digest)
+            if near is not None and not near.exists():
+                self._cache.forget(digest)  # another process dropped it
+                near = self._near(digest)
             if near is None:
                 self._fetch(digest, path)
             else:
                 link_or_copy(near, path)
-        except FileNotFoundError:
-            self._cache.forget(digest)  # dropped between the two looks
-            self._fetch(digest, path)
         except OSError as error:
             raise unavailable(f"copy blob {digest} to {path}", error) from error
 

@@ -14,6 +14,7 @@ import pytest
 from store.blobs import open_blobs
 from store.blobs.cache import BlobCache
 from store.blobs.objects import PART_BYTES
+from store.checkpoints import CheckpointStore
 from store.errors import (
     BlobsUnavailableError,
     CorruptBlobError,
@@ -21,6 +22,7 @@ from store.errors import (
     StorageUnreachableError,
     UnsuitableStorageError,
 )
+from store.verify import verify
 from tests.storage_proxy import CONDITIONS, RANGES, StorageProxy
 
 LARGE = os.urandom(PART_BYTES + 12_345)
@@ -74,6 +76,46 @@ def test_a_storage_that_ignores_what_the_store_depends_on_is_refused_at_start(pl
     with pytest.raises(UnsuitableStorageError, match=fault):
         open_blobs(place)
     assert objects_of(place) == []
+
+
+def test_a_storage_that_does_not_list_what_was_written_is_refused(place, proxy):
+    proxy.weather.lists_nothing = True
+    with pytest.raises(UnsuitableStorageError, match="does not list"):
+        open_blobs(place)
+
+
+def test_a_storage_that_fails_while_it_is_tried_out_is_not_called_unsuitable(place, proxy, monkeypatch):
+    monkeypatch.setattr("store.blobs.objects._PATIENCE_S", 0.0)
+    proxy.weather.refused_status, proxy.weather.refused_methods = 400, frozenset({"GET"})
+    with pytest.raises(StorageUnreachableError):
+        open_blobs(place)
+
+
+def test_without_keys_and_endpoint_the_usual_variables_are_used(place, monkeypatch):
+    for name, value in {
+        "AWS_ENDPOINT_URL": place.endpoint,
+        "AWS_ACCESS_KEY_ID": place.access_key,
+        "AWS_SECRET_ACCESS_KEY": place.secret_key,
+    }.items():
+        monkeypatch.setenv(name, value)
+    blobs = open_blobs(replace(place, endpoint=None, access_key=None, secret_key=None))
+    assert bytes(blobs.read(blobs.put(b"by the environment").digest)) == b"by the environment"
+
+
+def test_a_place_that_is_a_folder_has_files_and_one_that_is_neither_is_refused(place, tmp_path):
+    blobs = open_blobs(replace(place, url=(tmp_path / "a folder").as_uri()))
+    assert blobs.put(b"x").digest in {path.name for path in (tmp_path / "a folder").rglob("*")}
+    with pytest.raises(ValueError, match="s3://bucket/prefix"):
+        open_blobs(replace(place, url="ftp://bucket/prefix"))
+
+
+def test_what_others_put_into_the_bucket_is_no_blob(blobs, place):
+    from tests import servers  # noqa: PLC0415
+
+    digest = blobs.put(b"ours").digest
+    prefix = place.url.partition("//")[2].partition("/")[2]
+    servers.s3_client().put_object(Bucket=servers.BUCKET, Key=f"{prefix}/notes.txt", Body=b"theirs")
+    assert [blob.digest for blob in blobs.list()] == [digest]
 
 
 def test_trying_a_storage_out_leaves_nothing_in_it(place):
@@ -133,7 +175,8 @@ def test_what_was_changed_in_the_storage_is_not_taken_in(blobs, place):
     from tests import servers  # noqa: PLC0415
 
     digest = blobs.put(b"as it was written").digest
-    blobs.forget_copies()
+    for copy in copies_in(place.cache_folder):
+        copy.unlink()
     prefix = place.url.partition("//")[2].partition("/")[2]
     servers.s3_client().put_object(
         Bucket=servers.BUCKET, Key=f"{prefix}/{digest[:2]}/{digest}", Body=b"something else..."
@@ -141,6 +184,18 @@ def test_what_was_changed_in_the_storage_is_not_taken_in(blobs, place):
     with pytest.raises(CorruptBlobError, match=digest):
         blobs.read(digest)
     assert copies_in(place.cache_folder) == []
+
+
+def test_a_verification_reads_what_the_storage_has_and_not_the_copy(blobs, place):
+    from tests import servers  # noqa: PLC0415
+
+    digest = blobs.put(b"as it was written").digest
+    prefix = place.url.partition("//")[2].partition("/")[2]
+    name = f"{prefix}/{digest[:2]}/{digest}"
+    servers.s3_client().put_object(Bucket=servers.BUCKET, Key=name, Body=b"rotten")
+    assert bytes(blobs.read(digest)) == b"as it was written"
+    steps = list(verify(CheckpointStore(blobs), manifests=(), others=[digest]))
+    assert any(step.problem and digest in step.problem for step in steps)
 
 
 def test_a_copy_that_was_damaged_on_the_disk_is_dropped_and_fetched_anew(blobs, place):
@@ -202,7 +257,8 @@ def test_a_copy_that_another_process_dropped_is_fetched_again(blobs, place):
 
 def test_a_full_disk_near_by_does_not_keep_the_storage_from_being_read(blobs, place):
     digest = blobs.put(b"far away").digest
-    blobs.forget_copies()
+    for copy in copies_in(place.cache_folder):
+        copy.unlink()
     (place.cache_folder / "incoming").rmdir()
     (place.cache_folder / "incoming").touch()  # no file can be made in it
     assert bytes(blobs.read(digest)) == b"far away"
@@ -258,6 +314,52 @@ def test_a_blob_that_is_there_already_becomes_young_when_it_is_written_again(blo
         time.sleep(0.1)
     blobs.put(b"twice")
     assert next(blobs.list()).age_s < 1.0
+
+
+def test_a_copy_is_made_of_what_is_near_or_fetched_and_never_over_a_file(blobs, place, tmp_path):
+    digest = blobs.put(b"copied").digest
+    blobs.copy_to(digest, tmp_path / "near")
+    [copy] = copies_in(place.cache_folder)
+    copy.unlink()
+    blobs.copy_to(digest, tmp_path / "fetched")
+    assert (tmp_path / "near").read_bytes() == (tmp_path / "fetched").read_bytes() == b"copied"
+    with pytest.raises(BlobsUnavailableError, match="copy blob"):
+        blobs.copy_to(digest, tmp_path / "near")
+
+
+def test_a_blob_whose_copy_cannot_be_kept_is_stored_all_the_same(blobs, place):
+    digest = hashlib.sha256(b"no room near by").hexdigest()
+    (place.cache_folder / digest[:2]).touch()  # no folder can be made there
+    assert blobs.put(b"no room near by").digest == digest
+    assert blobs.contains(digest)
+
+
+def test_a_used_copy_is_marked_and_one_that_is_gone_by_then_is_no_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr("store.blobs.cache._TOUCH_EVERY_S", 0.0)
+    cache, digest = BlobCache(tmp_path, 100), hashlib.sha256(b"x").hexdigest()
+    with cache.new_file() as path:
+        path.write_bytes(b"x")
+        copy = cache.adopt(digest, path)
+    os.utime(copy, (1, 1))
+    assert cache.find(digest) == copy
+    assert copy.stat().st_mtime > 1
+    copy.unlink()
+    assert cache.find(digest) is None
+
+
+def test_a_copy_that_cannot_be_read_is_no_copy(tmp_path):
+    digest = hashlib.sha256(b"x").hexdigest()
+    (tmp_path / digest[:2] / f"{digest}.sum").mkdir(parents=True)
+    assert BlobCache(tmp_path, 100).find(digest) is None
+
+
+def test_a_file_that_never_became_a_copy_is_left_alone_while_it_is_young(tmp_path):
+    cache = BlobCache(tmp_path, 100)
+    (cache.incoming / "half").write_bytes(b"123")
+    assert cache.discard_unfinished(older_than_s=60.0, delete=True) == 0
+    assert cache.discard_unfinished(older_than_s=0.0, delete=False) == 3
+    assert cache.discard_unfinished(older_than_s=0.0, delete=True) == 3
+    assert list(cache.incoming.iterdir()) == []
 
 
 def test_a_cache_knows_nothing_of_what_is_no_digest(tmp_path):

@@ -11,10 +11,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 
 from catalog.errors import OutdatedSchemaError
+from catalog.tables import AllowedCodeRow
 
 # Writers wait for each other this long; every write transaction of ours takes milliseconds.
 BUSY_TIMEOUT_S = 30.0
@@ -122,25 +123,59 @@ def _alembic_config(url: str) -> Iterator[Config]:
 def upgrade_schema(url: str, revision: str = "head") -> None:
     """Brings our tables to the newest schema (or to one named schema revision), creating them if need be.
 
+    A database that the next release has migrated, and that this one may go on using, stays as it is.
+
     Raises:
         OutdatedSchemaError: a newer version of condu has migrated the database.
     """
     with _alembic_config(url) as config:
-        _refuse_newer(url, ScriptDirectory.from_config(config))
+        engine = open_engine(url)
+        try:
+            if _is_newer(engine, ScriptDirectory.from_config(config)):
+                return
+        finally:
+            engine.dispose()
         command.upgrade(config, revision)
 
 
-def _refuse_newer(url: str, known: ScriptDirectory) -> None:
+def _is_newer(engine: Engine, known: ScriptDirectory) -> bool:
+    """Whether a newer version of condu has migrated the database, and lets this one go on using it.
+
+    Raises:
+        OutdatedSchemaError: it does not let it.
+    """
+    found, ours = _schema_of(engine), {script.revision for script in known.walk_revisions()}
+    if found is None or found in ours:
+        return False
+    # The oldest that may use it is one that we know: so our own schema is that one, or came after it.
+    if _oldest_allowed(engine) in ours:
+        return True
+    raise OutdatedSchemaError(
+        f"the catalog {engine.url.render_as_string()} is at schema {found}, which this version of "
+        "condu does not know: a newer one has migrated it; upgrade condu, or restore an earlier backup"
+    )
+
+
+def _oldest_allowed(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(AllowedCodeRow.__tablename__):
+            return None
+        return connection.scalar(select(AllowedCodeRow.oldest))
+
+
+def schema_of(url: str) -> str | None:
+    """The schema revision that the database is at; None where it has no tables of ours."""
     engine = open_engine(url)
     try:
-        found = _schema_of(engine)
+        return _schema_of(engine)
     finally:
         engine.dispose()
-    if found is not None and found not in {script.revision for script in known.walk_revisions()}:
-        raise OutdatedSchemaError(
-            f"the catalog {make_url(url).render_as_string()} is at schema {found}, which this version of "
-            "condu does not know: a newer one has migrated it; upgrade condu, or restore an earlier backup"
-        )
+
+
+def newest_schema() -> str:
+    """The schema revision that this version of condu writes."""
+    with _alembic_config("") as config:
+        return str(ScriptDirectory.from_config(config).get_current_head())
 
 
 def _schema_of(engine: Engine) -> str | None:
@@ -155,16 +190,16 @@ def downgrade_schema(url: str, revision: str) -> None:
 
 
 def check_schema(engine: Engine) -> None:
-    """Nothing, when the database is at the newest schema.
+    """Nothing, when the database is at the newest schema, or at a newer one that lets this version use it.
 
     Raises:
         OutdatedSchemaError: it is not; the message says what to do.
     """
     with _alembic_config(str(engine.url)) as config:
-        newest = ScriptDirectory.from_config(config).get_current_head()
+        known = ScriptDirectory.from_config(config)
     found = _schema_of(engine)
-    if found != newest:
+    if found != known.get_current_head() and not _is_newer(engine, known):
         raise OutdatedSchemaError(
             f"the catalog {engine.url.render_as_string()} is at schema {found or 'none'}, this version of "
-            f"condu needs {newest}: run `condu migrate`"
+            f"condu needs {known.get_current_head()}: run `condu migrate`"
         )

@@ -6,6 +6,7 @@ import pytest
 
 from cli.exit_codes import ExitCode
 from tests.cli.documents import document
+from tests.installing import environment_at
 from tests.tiny_clip import image_bytes, tiny_image
 
 
@@ -21,8 +22,10 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def classify(run, service, tmp_path, photos):
+def classify(run, service, tmp_path, photos, monkeypatch):
     """Classifies the photos into a file, of the installation that the service runs on."""
+    for name, value in environment_at(service.folder).items():
+        monkeypatch.setenv(name, value)
 
     def classify(*words, model="animals", output="answers.jsonl"):
         return run(

@@ -223,6 +223,7 @@ class FullDiskWriter(BlobWriter):
         self.writer.__exit__(None, None, None)
 
 
+@embedded_only
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_disk_that_fills_up_fails_the_job_and_publishes_nothing(installation, share):
     with installation.catalog.transaction() as session:

@@ -11,6 +11,7 @@ from catalog.revisions import list_revisions, rollback_head
 from catalog.tasks import find_task, head_tasks
 from store.blobs import BlobWriter, FileBlobs
 from store.errors import BlobsUnavailableError
+from tests.installing import embedded_only
 from vlm.prototypes import PrototypeSet
 from worker.jobs import learning, publishing
 

@@ -6,9 +6,9 @@ Several machines share one catalog, so the only clock that all of them can compa
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Dialect, Double, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Dialect, Double, select, type_coerce
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator
@@ -33,6 +33,11 @@ class UtcTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """An aware datetime in UTC."""
         return None if value is None else _EPOCH + int(value) * _MILLISECOND
+
+
+def read_clock(session: Session) -> datetime:
+    """The moment that the database's clock shows."""
+    return session.scalars(select(now())).one()
 
 
 class now(GenericFunction[datetime]):  # noqa: N801 - reads as the SQL function that it is

@@ -47,6 +47,18 @@ def live_roots(
     )
 
 
+def all_roots(session: Session) -> LiveRoots:
+    """All that a copy of the installation needs: what any revision, base, job or data set still has."""
+    rows = session.scalars(select(RevisionRow).where(RevisionRow.expired_at.is_(None))).all()
+    usable = {(row.model, row.number) for row in rows}
+    datasets = session.scalars(select(DatasetRow.digest).where(DatasetRow.released_at.is_(None)))
+    return LiveRoots(
+        manifests=frozenset(row.manifest for row in rows),
+        bases=frozenset(session.scalars(select(BaseRow.digest))) | _adapters(session),
+        others=frozenset(datasets) | _job_uploads(session) | _kept_checkpoints(session, usable),
+    )
+
+
 def longest_running_s(session: Session) -> float:
     """How long ago the first of the jobs that run now was started: what they wrote is younger; 0 for none."""
     query = select(func.max(age_s(JobRow.started_at))).where(JobRow.state == RUNNING)

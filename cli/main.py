@@ -4,7 +4,19 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import answering, bases, bench, datasets, jobs, keys, models, serving, tasks, upkeep
+from cli.commands import (
+    answering,
+    backups,
+    bases,
+    bench,
+    datasets,
+    jobs,
+    keys,
+    models,
+    serving,
+    tasks,
+    upkeep,
+)
 from cli.commands import quickstart as quickstart_command
 from cli.exit_codes import MEANINGS
 from cli.options import example
@@ -60,6 +72,16 @@ app.add_typer(keys.app, name="keys", rich_help_panel=KEEP)
 app.command("audit", epilog=example("condu audit", "condu audit --limit 20"), rich_help_panel=KEEP)(
     upkeep.audit
 )
+app.command(
+    "backup",
+    epilog=example("condu backup /srv/backups --keep 14", "condu backup s3://bucket/condu --data DIR"),
+    rich_help_panel=KEEP,
+)(backups.backup)
+app.command(
+    "restore",
+    epilog=example("condu restore /srv/backups --list", "condu restore /srv/backups --data NEW"),
+    rich_help_panel=KEEP,
+)(backups.restore)
 app.add_typer(bench.app, name="bench", rich_help_panel=KEEP)
 
 

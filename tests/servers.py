@@ -36,6 +36,11 @@ shared_buffers = 32MB
 @cache
 def postgres():
     """The PostgreSQL server of this test process; it stops when the process ends."""
+    return start_postgres()
+
+
+def start_postgres():
+    """A PostgreSQL server of the caller's own, in a new folder."""
     # It keeps its lock file there, and warns where no desktop has set it.
     runtime = Path(gettempdir(), f"condu-runtime-{os.getuid()}")
     runtime.mkdir(mode=0o700, exist_ok=True)
@@ -137,6 +142,10 @@ def place_at(prefix: str, cache_folder: Path, *, endpoint: str | None = None, **
 def stop() -> None:
     """Stops whatever was started."""
     if postgres.cache_info().currsize:
-        server = postgres()
-        server.cleanup()
-        shutil.rmtree(server.pgdata.parent, ignore_errors=True)
+        discard_postgres(postgres())
+
+
+def discard_postgres(server) -> None:
+    """Stops a server and removes its folder."""
+    server.cleanup()
+    shutil.rmtree(server.pgdata.parent, ignore_errors=True)

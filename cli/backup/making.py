@@ -18,7 +18,7 @@ from catalog.retention import LiveRoots, all_roots
 from catalog.rows import dump_rows, require_newest_schema
 from cli.backup.place import BackupManifest, BackupPlace, copy_blob, open_installed, pieces
 from store.blobs import Blobs
-from store.errors import CorruptBlobError, NotFoundError
+from store.errors import CorruptBlobError, NotFoundError, UnsupportedFormatError
 from store.sweep import Roots, live_blobs
 
 MAX_SNAPSHOTS = 5
@@ -149,7 +149,12 @@ def _take_snapshot(catalog: Catalog, rows_file: Path) -> _Snapshot:
 
 
 def _named(source: Blobs, roots: LiveRoots) -> frozenset[str]:
-    return live_blobs(source, Roots(manifests=roots.manifests, bases=roots.bases, others=roots.others))
+    """What the roots reach; everything, where a manifest is damaged and nobody can say what it names."""
+    try:
+        return live_blobs(source, Roots(manifests=roots.manifests, bases=roots.bases, others=roots.others))
+    except (CorruptBlobError, UnsupportedFormatError):
+        everything = frozenset(blob.digest for blob in source.list())
+        return everything | roots.manifests | roots.bases | roots.others
 
 
 def _sound(blobs: Blobs, there: dict[str, int], on_progress: Progress) -> dict[str, int]:

@@ -92,9 +92,12 @@ results: $(STAMP) ## rerun the papers' protocol on the suite mini and write docs
 serve: $(STAMP) ## start the service (api and worker) on 127.0.0.1:8000
 	@$(BIN)/condu serve $(ARGS)
 
-lock: $(STAMP) ## resolve pyproject.toml again into the two lock files
+lock: $(STAMP) ## resolve pyproject.toml again into the three lock files
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) -o requirements.lock
+	@$(BIN)/uv pip compile --quiet pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements.lock $(ARGS) \
+		-o requirements-service.lock
 	@$(BIN)/uv pip compile --quiet --group peers --no-deps --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) -o requirements-peers.lock

@@ -6,7 +6,7 @@ from tests.house.sources import ROOT, text_files
 
 # A path into somebody's home or an index of somebody's network works on one machine only.
 MACHINE_PATHS = re.compile(
-    r"(?<![\w.~/-])/(?:home|root|Users|mnt|opt|etc/xdg)/\w|--(?:extra-)?index-url|--find-links|file:///(?!folder|absolute|\.\.\.)"
+    r"(?<![\w.~/-])/(?:home|root|Users|mnt|opt|etc/xdg)/\w|--(?:extra-)?index-url|--find-links|file:///(?!folder|absolute|etc/passwd|\.\.\.)"
 )
 THIS_CHECKOUT = re.compile(rf"(?<!\w){re.escape(str(ROOT))}\b")
 

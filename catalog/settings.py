@@ -111,6 +111,9 @@ class Settings(BaseSettings):
         description="CPU threads of torch and of the store's kernels; without it torch decides, and the api "
         "takes one fewer, so that decoding has a core.",
     )
+    training_processes: Count = Field(
+        1, description="Processes that train one task together; on CUDA each has a GPU, from the device on."
+    )
     # The base and the four experts of an answer without a task, at the size of a ViT-B.
     expert_cache_bytes: Bytes = Field(
         4 * GIBIBYTE, description="Bytes of reconstructed experts kept in memory."

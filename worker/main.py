@@ -15,9 +15,10 @@ from catalog.job_queue import JobContext, JobFailedError
 from catalog.jobs import find_job
 from store.blobs import open_blobs
 from store.checkpoints import CheckpointStore
-from vlm.experts import ExpertPool
+from vlm.experts import ExpertPool, resolve_device
 from worker.jobs.import_checkpoint import import_checkpoint
 from worker.jobs.train import train
+from worker.training.team import check_devices
 from worker.workbench import Workbench
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def build_workbench(settings: Settings) -> Workbench:
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     store = CheckpointStore(open_blobs(settings.blob_place))
+    check_devices(settings.training_processes, str(resolve_device(settings.device)))
     pool = ExpertPool(store, device=settings.device, max_bytes=settings.expert_cache_bytes)
     return Workbench(settings, store, pool)
 

@@ -86,12 +86,16 @@ def worker(*, folder: DataOption = None, as_json: JsonOption = False) -> None:
     """Run one worker: it takes jobs from the catalog, trains and folds. Start one per device."""
     from api.logs import configure_logs
     from worker.main import run
+    from worker.training.team import TooFewDevicesError
 
     with command(as_json=as_json) as output:
         configure_logs()  # the same lines as the api's, so that one log tells both stories
         settings = settings_of(data=folder)
         output.result({"data": str(settings.data.absolute()), "pid": os.getpid()})
-        run(settings)
+        try:
+            run(settings)
+        except TooFewDevicesError as error:
+            raise CommandUsageError(str(error), remedy="lower CONDU_TRAINING_PROCESSES") from error
 
 
 def migrate(*, folder: DataOption = None, as_json: JsonOption = False) -> None:

@@ -70,6 +70,7 @@ def _spec(work: Assignment, lesson: Lesson) -> TrainingSpec:
         num_threads=bench.settings.num_threads,
         folder=work.folder,
         adapter=None if adapter is None else _weights(work, adapter.digest, "adapter.safetensors"),
+        processes=min(bench.settings.training_processes, _options(work).batch_size),
     )
 
 

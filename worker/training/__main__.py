@@ -1,7 +1,8 @@
-"""The training process: `python -m worker.training SPEC.json PARENT_PID` says in JSON lines how it goes.
+"""A training process: `python -m worker.training SPEC.json PARENT_PID RANK MEETING` says in JSON how it goes.
 
-Events: {"event": "progress", step, steps, loss, images_per_s, eta_s}; at last one of {"event": "done"},
-{"event": "stopped"} (after SIGTERM, its state saved) and {"event": "failed", title, detail, remedy}.
+Events, a line each: {"event": "progress", step, steps, loss, images_per_s, eta_s}; at last one of
+{"event": "done"}, {"event": "stopped"} (after SIGTERM, its state saved) and {"event": "failed", title,
+detail, remedy}. Where several train together, the first speaks for all, but one that fails says so itself.
 """
 
 import ctypes
@@ -22,30 +23,34 @@ from worker.failures import told_to_the_user
 from worker.files import read_json
 from worker.training.loop import Task, train
 from worker.training.spec import TrainingSpec
+from worker.training.team import Team
 
 PR_SET_PDEATHSIG = 1
 
 
-def main(spec_path: Path, parent: int) -> None:
+def main(spec_path: Path, parent: int, *, rank: int, meeting: Path) -> None:
     """Train as the spec says, and say so."""
     die_with_parent(parent)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     spec = TrainingSpec.read(spec_path)
-    if spec.num_threads is not None:
-        torch.set_num_threads(spec.num_threads)
+    torch.set_num_threads(_num_threads(spec))
     try:
         with told_to_the_user():
+            team = Team.join(meeting, rank=rank, size=spec.processes, device=spec.device)
             is_done = train(
                 spec,
                 _task(spec),
-                report=lambda progress: tell("progress", progress),
+                report=lambda progress: tell("progress", progress) if team.is_first else None,
                 is_stopping=stopping.is_set,
+                team=team,
             )
+            team.leave()
     except JobFailedError as error:
         tell("failed", {"title": error.title, "detail": error.detail, "remedy": error.remedy})
     else:
-        tell("done" if is_done else "stopped", {})
+        if team.is_first:
+            tell("done" if is_done else "stopped", {})
 
 
 def die_with_parent(parent: int) -> None:
@@ -62,10 +67,17 @@ def tell(event: str, values: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def _num_threads(spec: TrainingSpec) -> int:
+    """As many as the settings say; else torch's own choice, shared among the processes of a CPU."""
+    if spec.num_threads is not None:
+        return spec.num_threads
+    return max(1, torch.get_num_threads() // spec.processes)
+
+
 def _task(spec: TrainingSpec) -> Task:
     images = PreparedImages.from_dict(read_json(spec.images))
     return Task(images.pictures(spec.preprocessing, max_pixels=spec.max_pixels), images.train, images.classes)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), rank=int(sys.argv[3]), meeting=Path(sys.argv[4]))

@@ -1,4 +1,4 @@
-"""The worker's side of the training process: starts it, listens to it, and never outlives or abandons it."""
+"""The worker's side of the training processes: starts them, listens, and never outlives or abandons them."""
 
 import json
 import logging
@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -29,15 +30,15 @@ OnProgress = Callable[[Mapping[str, Any]], None]
 
 
 def run_training(spec: TrainingSpec, *, on_progress: OnProgress, check_cancelled: Callable[[], None]) -> None:
-    """Train in a child process until the fine-tuned checkpoint is written; at once, when it is there already.
+    """Train in child processes until the fine-tuned checkpoint is written; at once, when it is there already.
 
     Args:
         spec: The run; its folder exists.
         on_progress: Called with each progress event.
-        check_cancelled: Called four times a second; what it raises passes, after the child has ended.
+        check_cancelled: Called four times a second; what it raises passes, after the children have ended.
 
     Raises:
-        JobFailedError: Training failed, or the process died.
+        JobFailedError: Training failed, or a process died.
     """
     if spec.result.exists():
         return
@@ -56,61 +57,93 @@ def run_training(spec: TrainingSpec, *, on_progress: OnProgress, check_cancelled
 def _run_once(
     spec: TrainingSpec, path: Path, *, on_progress: OnProgress, check_cancelled: Callable[[], None]
 ) -> str:
-    """The last thing that one training process had to say: "done" or "stopped"."""
+    """The last thing that the training processes had to say: "done" or "stopped"."""
     last: dict[str, Any] = {"event": "nothing"}
     log_path = spec.folder / LOG_NAME
-    with log_path.open("wb") as log, _child(path, log) as child:
-        for event in _events(child, check_cancelled):
+    with log_path.open("wb") as log, _children(spec, path, log) as (children, told):
+        for event in _events(children, told, check_cancelled):
             last = event
+            if event["event"] == "failed":
+                raise JobFailedError(event["title"], detail=event["detail"], remedy=event["remedy"])
             if event["event"] == "progress":
                 on_progress({key: value for key, value in event.items() if key != "event"})
-        code = child.wait()
-    if last["event"] == "failed":
-        raise JobFailedError(last["title"], detail=last["detail"], remedy=last["remedy"])
-    if code != 0:
+        code = _first_failure(children, is_over=True)
+    if code is not None:
         raise _died(code, log_path)
     return str(last["event"])
 
 
 @contextmanager
-def _child(spec_path: Path, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """The running child; ended when the context ends, however it does."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "worker.training", str(spec_path), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C in a terminal is for the worker, which then asks the child to stop
-    )
+def _children(
+    spec: TrainingSpec, spec_path: Path, log: IO[bytes]
+) -> Iterator[tuple[list[subprocess.Popen[bytes]], int]]:
+    """The running children and where all of them speak; ended when the context ends, however it does."""
+    told, speak = os.pipe()
+    meeting = spec.folder / f"meeting-{uuid.uuid4().hex}"
+    children: list[subprocess.Popen[bytes]] = []
     try:
-        yield child
+        try:
+            for rank in range(spec.processes):
+                arguments = [str(spec_path), str(os.getpid()), str(rank), str(meeting)]
+                child = subprocess.Popen(
+                    [sys.executable, "-m", "worker.training", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=speak,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for the worker, which then asks them to stop
+                )
+                children.append(child)
+        finally:
+            os.close(speak)
+        yield children, told
     finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(STOP_GRACE_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+        _end(children)
+        os.close(told)
+        meeting.unlink(missing_ok=True)
 
 
-def _events(child: subprocess.Popen[bytes], check_cancelled: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    """The child's events until it closes its stdout."""
-    assert child.stdout is not None  # noqa: S101 - Popen was asked for a pipe
-    handle = child.stdout.fileno()
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask all that live to stop; kill who does not."""
+    for child in children:
+        child.terminate()
+    give_up_at = time.monotonic() + STOP_GRACE_S
+    for child in children:
+        try:
+            child.wait(max(0.0, give_up_at - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _events(
+    children: Sequence[subprocess.Popen[bytes]], told: int, check_cancelled: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    """The children's events until all have closed their stdout, or one has died and the others wait."""
     rest = b""
     while True:
         check_cancelled()
-        if not select.select([handle], [], [], LISTEN_S)[0]:
+        if not select.select([told], [], [], LISTEN_S)[0]:
+            if _first_failure(children) is not None:
+                return
             continue
-        piece = os.read(handle, 65536)
+        piece = os.read(told, 65536)
         if not piece:
             return
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             yield json.loads(line)
+
+
+def _first_failure(children: Sequence[subprocess.Popen[bytes]], *, is_over: bool = False) -> int | None:
+    """The exit code that says most of why they died; None where none did.
+
+    One that was killed is the cause of errors of the others, who lost it.
+    """
+    codes = [child.poll() for child in children]
+    if is_over and not any(codes):
+        codes = [child.wait() for child in children]
+    failures = [code for code in codes if code]
+    return min(failures, default=None)
 
 
 def _died(code: int, log: Path) -> JobFailedError:

@@ -24,6 +24,7 @@ from worker.training.prompts import encode_prompts
 from worker.training.schedule import learning_rate
 from worker.training.spec import TrainingSpec
 from worker.training.state import load_state, recipe_digest, save_state, trained_parameters
+from worker.training.team import Team
 
 BATCHES_AHEAD = 3
 REPORT_EVERY_S = 0.5
@@ -56,11 +57,12 @@ def train(
     report: Report,
     is_stopping: Callable[[], bool],
     regulariser: Regulariser | None = None,
+    team: Team | None = None,
 ) -> bool:
     """Whether the fine-tuned checkpoint is written; False when it was asked to stop before, its state saved.
 
     On one device with one number of threads the result depends on the spec alone, however often the run was
-    killed.
+    killed. Another number of processes changes it by rounding only: batch, order and crops are the same.
 
     Args:
         spec: The run.
@@ -68,13 +70,14 @@ def train(
         report: Called with {step, steps, loss, images_per_s, eta_s} about twice a second.
         is_stopping: Asked between two iterations.
         regulariser: Added to the loss, as by the protocol's baselines that distil; a job has none.
+        team: The processes that train together, if there are several; each calls this.
 
     Raises:
         JobFailedError: The loss is no number any more.
         BlobsUnavailableError: The disk is full.
     """
-    device = torch.device(spec.device)
-    model = _trainable_model(spec, device)
+    team = team or Team.alone(spec.device)
+    model = _trainable_model(spec, team.device)
     optimizer = AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=spec.options.learning_rate,
@@ -84,22 +87,27 @@ def train(
     )
     recipe = recipe_digest(spec)
     start = load_state(spec.state, model, optimizer, recipe=recipe)
-    tokens = _prompt_tokens(spec, task).to(device)
-    step = _Step(spec, model, optimizer, tokens=tokens, regulariser=regulariser)
+    tokens = _prompt_tokens(spec, task).to(team.device)
+    step = _Step(spec, model, optimizer, tokens=tokens, regulariser=regulariser, team=team)
     clock = _Clock(start, spec)
-    for iteration, images, labels in _batches(spec, task, start):
-        loss = step.run(iteration, images.to(device), labels.to(device))
+    for iteration, images, labels in _batches(spec, task, start, team=team):
+        loss = step.run(iteration, images.to(team.device), labels.to(team.device))
         done = iteration + 1
         if clock.is_time_to_report(done, loss):
             report(clock.progress())
-        if done < spec.options.iterations and (is_stopping() or clock.is_time_to_save(done)):
+        if done == spec.options.iterations:
+            break
+        must_stop, is_due = team.any(is_stopping(), clock.is_time_to_save(done))
+        if must_stop or is_due:
             began = time.monotonic()
-            save_state(spec.state, model, optimizer, iteration=done, recipe=recipe)
+            if team.is_first:
+                save_state(spec.state, model, optimizer, iteration=done, recipe=recipe)
             clock.saved(done, time.monotonic() - began)
-            if is_stopping():
-                return False
-    learned = model.state_dict() if spec.adapter is None else trained_parameters(model)
-    write_safetensors(spec.result, {name: tensor.detach().cpu() for name, tensor in learned.items()})
+        if must_stop:
+            return False
+    if team.is_first:
+        learned = model.state_dict() if spec.adapter is None else trained_parameters(model)
+        write_safetensors(spec.result, {name: tensor.detach().cpu() for name, tensor in learned.items()})
     return True
 
 
@@ -124,18 +132,18 @@ def _prompt_tokens(spec: TrainingSpec, task: Task) -> Int64[Tensor, "C L"]:
     return spec.architecture.tokenizer()([fill(spec.template, name) for name in task.classes])
 
 
-def _batches(spec: TrainingSpec, task: Task, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(iteration, pictures, class numbers) from iteration `start` on, prepared some ahead in threads."""
+def _batches(
+    spec: TrainingSpec, task: Task, start: int, *, team: Team
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(iteration, own pictures, class numbers) from iteration `start` on, prepared some ahead in threads."""
     options = spec.options
     order = ImageOrder(task.positions, batch_size=options.batch_size, seed=options.seed)
 
     def make(chosen: tuple[int, list[int]]) -> tuple[Tensor, Tensor]:
         iteration, positions = chosen
-        pictures = [
-            _picture(spec, task, iteration, place=place, position=position)
-            for place, position in enumerate(positions)
-        ]
-        labels = [task.pictures.images[position].label for position in positions]
+        own = team.share(len(positions))
+        pictures = [_picture(spec, task, iteration, place=place, position=positions[place]) for place in own]
+        labels = [task.pictures.images[positions[place]].label for place in own]
         return torch.stack(pictures), torch.tensor(labels)
 
     iterations = ((iteration, order.batch(iteration)) for iteration in range(start, options.iterations))
@@ -162,12 +170,14 @@ class _Step:
         *,
         tokens: Tensor,
         regulariser: Regulariser | None,
+        team: Team,
     ) -> None:
         self._options = spec.options
         self._model: Any = model  # nn.Module says nothing of encode_image
         self._optimizer = optimizer
         self._tokens = tokens
         self._regulariser = regulariser
+        self._team = team
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._uses_amp = spec.options.amp and tokens.is_cuda and torch.cuda.is_bf16_supported()
 
@@ -181,7 +191,7 @@ class _Step:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(iteration, self._options)
         self._optimizer.zero_grad(set_to_none=True)
-        value = self._backward(images, labels) + self._regularised(images, iteration)
+        value = self._team.total(self._backward(images, labels) + self._regularised(images, iteration))
         if not math.isfinite(value):
             raise JobFailedError(
                 "The training diverged",
@@ -189,25 +199,27 @@ class _Step:
                 remedy=f"Submit the task again with a learning_rate below {self._options.learning_rate:g}, "
                 "more warmup_iterations or gradient_clip 1.0.",
             )
+        self._team.sum_gradients(self._trained)
         if self._options.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self._trained, self._options.gradient_clip)
         self._optimizer.step()
         return value
 
     def _backward(self, images: Tensor, labels: Tensor) -> float:
-        """The loss of the whole batch; its gradients, but for rounding, whatever number of parts it has."""
+        """What these images add to the loss of the whole batch; but for rounding, in any number of parts."""
+        whole = self._options.batch_size
         with self._autocast():
             text = F.normalize(encode_prompts(self._model, self._tokens).float(), dim=-1)
-        num_parts = self._options.accumulation
+        num_parts = min(self._options.accumulation, len(images))
         if num_parts == 1:
-            loss = self._loss(images, labels, text)
+            loss = self._loss(images, labels, text) * (len(images) / whole)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.item()
         # The text tower runs once: each part leaves its gradient here, and their sum goes back through it.
         meeting = text.detach().requires_grad_()
         value = 0.0
         for part, wanted in zip(images.tensor_split(num_parts), labels.tensor_split(num_parts), strict=True):
-            loss = self._loss(part, wanted, meeting) * (len(part) / len(images))
+            loss = self._loss(part, wanted, meeting) * (len(part) / whole)
             loss.backward()  # type: ignore[no-untyped-call]
             value += loss.item()
         text.backward(meeting.grad)  # type: ignore[no-untyped-call]

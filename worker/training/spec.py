@@ -28,6 +28,7 @@ class TrainingSpec:
         device: "cpu", "cuda" or "cuda:N".
         num_threads: CPU threads; None leaves it to torch.
         folder: Where the training state and the fine-tuned checkpoint go.
+        processes: How many train together; on CUDA each has a GPU, from `device` on.
         adapter: The adapter to start from, a safetensors file that is only read; it alone is trained,
             and the fine-tuned file holds its tensors and no others. None trains both towers.
     """
@@ -43,6 +44,7 @@ class TrainingSpec:
     num_threads: int | None
     folder: Path
     adapter: Path | None = None
+    processes: int = 1
 
     @property
     def result(self) -> Path:
@@ -68,6 +70,7 @@ class TrainingSpec:
             "num_threads": self.num_threads,
             "folder": str(self.folder),
             "adapter": None if self.adapter is None else str(self.adapter),
+            "processes": self.processes,
         }
         write_json(path, values)
 
@@ -87,4 +90,5 @@ class TrainingSpec:
             num_threads=values["num_threads"],
             folder=Path(values["folder"]),
             adapter=None if values["adapter"] is None else Path(values["adapter"]),
+            processes=values["processes"],
         )

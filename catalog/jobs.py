@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from catalog.actors import actor_of, owner_of, tell
@@ -20,7 +20,7 @@ from catalog.job_events import add_event
 from catalog.job_queue import JobQueue
 from catalog.quotas import require_bytes_left, require_room
 from catalog.records import to_record
-from catalog.tables import JobRow
+from catalog.tables import JobRow, RevisionRow
 from catalog.tasks import check_task_free
 
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
@@ -167,13 +167,15 @@ def count_jobs(session: Session) -> dict[str, int]:
 def cancel_job(session: Session, job_id: str) -> JobRecord:
     """The job as it is then: a queued one is cancelled at once, a running one soon, a finished one never.
 
-    The job engine need not be told: a worker that takes a cancelled job leaves it alone.
+    Neither is one whose revision is published, though its worker died before it could say so. The job engine
+    need not be told: a worker that takes a cancelled job leaves it alone.
 
     Raises:
         NoSuchRowError: there is none.
     """
     find_job(session, job_id)
-    queued = update(JobRow).where(JobRow.job_id == job_id, JobRow.state == QUEUED)
+    has_published = exists().where(RevisionRow.job_id == job_id)
+    queued = update(JobRow).where(JobRow.job_id == job_id, JobRow.state == QUEUED, ~has_published)
     if count_changes(session, queued.values(state=CANCELLED, cancel_requested=True, finished_at=now())) == 1:
         add_event(session, job_id, kind="state", body={"state": CANCELLED})
     else:

@@ -108,6 +108,15 @@ def test_a_job_that_is_not_there_is_named(session):
             ask(session, "nothing")
 
 
+def test_a_queued_job_whose_dead_worker_had_published_is_cancelled_no_more(session, job):
+    claim_job(session, job.job_id, worker="a", max_attempts=3)
+    learn(session, "pets", "fur", parent=None, manifest="one", job_id=job.job_id, attempt=1)
+    requeue_jobs(session, "a", num_releases=0)
+    assert cancel_job(session, job.job_id).state == "queued"
+    claimed = claim_job(session, job.job_id, worker="b", max_attempts=3)
+    assert (claimed.state, claimed.attempt) == ("running", 2)
+
+
 def test_a_queued_job_is_cancelled_at_once_and_never_claimed(session, job):
     cancelled = cancel_job(session, job.job_id)
     assert (cancelled.state, cancelled.is_finished) == ("cancelled", True)

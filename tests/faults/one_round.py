@@ -36,7 +36,7 @@ from worker.main import work
 PATIENCE_S = 90.0
 TICK_S = 0.01
 LEASE_S = 1.0
-QUICK = {"lease_s": LEASE_S, "beat_s": 0.2, "poll_s": 0.05, "stop_timeout_s": 5.0}
+QUICK = {"lease_s": LEASE_S, "beat_s": 0.2, "poll_s": 0.1, "stop_timeout_s": 5.0}
 # However often its workers are killed, no job of a round is a poison job.
 MANY_ATTEMPTS = 50
 NUM_WORKERS = 2
@@ -209,7 +209,7 @@ def _watch(folder, num_jobs, tell):
         with catalog.snapshot() as session:
             if sum(job.is_finished for job in list_jobs(session)) >= num_jobs:
                 return
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def _judge(place, folder, acknowledged, plan, tell):

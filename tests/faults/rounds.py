@@ -11,6 +11,7 @@ The same seed draws the same plans; what a signal meets is up to the machine.
 """
 
 import argparse
+import gc
 import random
 import shutil
 import sys
@@ -73,6 +74,7 @@ def play(folder, *, numbers, seed, lanes=1, broken=False, say=print):
     score = Score(len(numbers))
     with keep_servers(folder):
         place = make_place(folder)
+        gc.freeze()  # or each child would copy, page by page, what its collector looks at
         running = [
             fork(partial(_lane, place, seed, numbers[lane::lanes], broken), folder / f"lane-{lane}.log")
             for lane in range(lanes)

@@ -270,7 +270,7 @@ def test_whatever_is_done_and_wherever_a_worker_dies_there_is_what_must_be(migra
     assert not run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=15,
+            max_examples=8,
             stateful_step_count=14,
             deadline=None,
             derandomize=True,

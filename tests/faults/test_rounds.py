@@ -28,9 +28,9 @@ def play(tmp_path, *options):
 
 
 def test_a_few_rounds_of_killed_and_frozen_workers_lose_nothing_and_fuse_nothing_twice(tmp_path):
-    exit_code, verdict, output = play(tmp_path, "--rounds", "8", "--seed", "6", "--stride", "8")
-    assert (exit_code, verdict) == (0, "8 rounds: 0 lost, 0 fused twice"), output
-    assert int(re.search(r"(\d+) processes killed", output).group(1)) >= 8
+    exit_code, verdict, output = play(tmp_path, "--rounds", "5", "--seed", "6", "--stride", "12")
+    assert (exit_code, verdict) == (0, "5 rounds: 0 lost, 0 fused twice"), output
+    assert int(re.search(r"(\d+) processes killed", output).group(1)) >= 5
     assert list(tmp_path.iterdir()) == []
 
 

@@ -163,3 +163,29 @@ def test_writers_and_sweepers_that_race_over_one_blob_never_lose_a_committed_one
     files.put(content)
     assert not any(lost)
     assert bytes(files.read(digest)) == content
+
+
+def test_a_write_whose_file_was_removed_is_refused_instead_of_going_on_in_the_middle(files):
+    with files.writer() as writer:
+        writer.write(b"the beginning")
+        for path in (files.folder / "incoming").iterdir():
+            path.unlink()
+        with pytest.raises(BlobsUnavailableError):
+            writer.write(b" and the end")
+    assert list(files.list()) == []
+
+
+def test_two_sweepers_that_remove_one_blob_free_its_bytes_once(files):
+    digest = files.put(b"x" * 1000).digest
+    freed, ready = [], threading.Barrier(2)
+
+    def delete():
+        ready.wait()
+        freed.append(files.delete(digest))
+
+    threads = [threading.Thread(target=delete) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(freed) == [0, 1000]

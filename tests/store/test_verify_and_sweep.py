@@ -11,7 +11,7 @@ from store.blobs import FileBlobs
 from store.checkpoints import CheckpointStore
 from store.codecs.bits import MaskWriter, encode_mask
 from store.errors import CorruptBlobError, NotFoundError, UnsupportedFormatError
-from store.sweep import Roots, sweep
+from store.sweep import Roots, SweepPermit, sweep, sweep_steps
 from store.verify import verify
 from tests.store.small import base_tensors, learn, learn_all, save_base
 
@@ -178,6 +178,30 @@ def test_a_sweep_keeps_what_the_roots_name_and_removes_the_rest(store, base, tmp
     for task in "abc":
         store.rebuild(store.load_base(base.digest), outcome.manifest, task)
     assert sweep(store, roots, grace_s=0.0, delete=True).removed == ()
+
+
+class AllBut(SweepPermit):
+    """Withholds one blob."""
+
+    def __init__(self, withheld):
+        self.withheld, self.confirmed = withheld, set()
+
+    def doom(self, blobs):
+        return {blob.digest for blob in blobs} - {self.withheld}
+
+    def confirm(self, digests):
+        self.confirmed |= set(digests)
+
+
+def test_a_sweep_removes_only_what_it_has_a_permit_for_and_says_when_it_is_done(store):
+    named, unnamed = (store.blobs.put(content) for content in (b"named meanwhile", b"unnamed"))
+    permit = AllBut(named.digest)
+    *steps, last = sweep_steps(store.blobs, set(), grace_s=0.0, delete=True, permit=permit)
+    assert last.report.removed == (unnamed.digest,)
+    assert last.report.bytes_kept == named.size_bytes
+    assert permit.confirmed == {unnamed.digest}
+    assert [blob.digest for blob in store.blobs.list()] == [named.digest]
+    assert steps[0].done_bytes < last.done_bytes == last.total_bytes
 
 
 def test_a_sweep_spares_what_was_written_within_the_grace_period(store, base, tmp_path):

@@ -15,6 +15,7 @@ from catalog.tasks import find_task
 from store.blobs import Blob
 from store.checkpoints import FoldOutcome
 from store.checkpoints import NewTask as TaskToFold
+from store.errors import NotFoundError
 from store.manifest import TaskEntry
 from worker.jobs.assignment import Assignment
 from worker.jobs.lesson import Lesson
@@ -148,6 +149,10 @@ def _publish(
     head: RevisionRecord | None,
     task: NewTask,
 ) -> int:
+    try:
+        blobs = _new_blobs(work, outcome, task)
+    except NotFoundError as error:
+        raise SweptMeanwhileError(f"a sweep was faster than this job: {error}") from error
     with work.context.catalog.transaction() as session:
         return publish_revision(
             session,
@@ -156,7 +161,7 @@ def _publish(
             manifest=outcome.manifest_digest,
             cause=learned.cause,
             triggers=[_new_trigger(outcome, entry, measures[entry.name]) for entry in outcome.manifest.tasks],
-            blobs=_new_blobs(work, outcome, task),
+            blobs=blobs,
             task=task,
             job_id=work.job.job_id,
             attempt=work.context.attempt,

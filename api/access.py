@@ -42,6 +42,7 @@ class AccessMiddleware:
             return
         if caller.key.max_body_bytes is not None:
             scope[CALLER_LIMIT_SCOPE_KEY] = caller.key.max_body_bytes
+        scope["state"]["key_id"] = caller.key.key_id
         with structlog.contextvars.bound_contextvars(key=caller.key.key_id):
             await self.app(scope, receive, _kept_private(send))
 

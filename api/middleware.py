@@ -83,6 +83,7 @@ class RequestContextMiddleware:
             await problem_response(Request(scope), error)(scope, receive, send_with_headers)
         finally:
             duration_ms = round((time.perf_counter() - started_at) * 1000, 1)
+            key_id = scope["state"].get("key_id")
             log.info(
                 "request",
                 method=scope["method"],
@@ -90,6 +91,7 @@ class RequestContextMiddleware:
                 status=status,
                 sent_bytes=sent_bytes,
                 duration_ms=duration_ms,
+                **({} if key_id is None else {"key": key_id}),
             )
 
 

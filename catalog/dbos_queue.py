@@ -16,6 +16,7 @@ from threading import Condition, Event, Lock
 from typing import Any
 from uuid import uuid4
 
+import structlog
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos import error as dbos_error
 from sqlalchemy import Engine, create_engine, event
@@ -202,7 +203,13 @@ class DbosRunner(JobRunner):
                 stopping=self._stopping,
                 attempts_left=self._settings.max_attempts - (job.attempt - job.num_releases),
             )
-            self._run(context, run)
+            # Whatever is logged meanwhile, by the job or a library, says for which request it was.
+            with structlog.contextvars.bound_contextvars(
+                job=job_id, request_id=job.request_id, key=job.key_id, attempt=job.attempt
+            ):
+                _log.info("job begins")
+                self._run(context, run)
+                _log.info("job is over")
         except Exception as error:
             # DBOS must not see it: it would record the job as over.
             _log.exception("job %s could not be started or ended", job_id)

@@ -12,6 +12,7 @@ from cli.backup.making import make_backup
 from cli.backup.place import BackupPlace, open_place
 from cli.backup.restoring import restore_backup
 from store.blobs import FileBlobs
+from store.errors import CorruptBlobError
 from tests.backup.places import (
     back_up,
     contents_of,
@@ -164,3 +165,36 @@ def test_damage_in_the_place_is_found_by_a_check_and_copied_anew(filled, tmp_pat
     restored = embedded(tmp_path / "restored")
     restore_newest(restored, tmp_path / "place")
     assert contents_of(restored) == contents_of(filled)
+
+
+def spoil(blobs, digest):
+    path = blobs.path(digest)
+    path.chmod(0o644)
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+
+
+def test_what_a_dead_restore_left_damaged_is_copied_again(filled, tmp_path):
+    report = back_up(filled, tmp_path / "place")
+    target = embedded(tmp_path / "new")
+    left = FileBlobs(target.data / "blobs")
+    for digest in report.manifest.blobs:
+        left.put(contents_of(filled)[digest])
+    large = max(report.manifest.blobs, key=left.size_bytes)
+    spoil(left, large)
+    assert restore_newest(target, tmp_path / "place").num_copied == 1
+    assert contents_of(target) == contents_of(filled)
+
+
+def test_damaged_rows_or_blobs_of_a_backup_are_never_restored(filled, tmp_path):
+    report = back_up(filled, tmp_path / "place")
+    inside = FileBlobs(tmp_path / "place" / "blobs")
+    for digest in (report.manifest.rows, max(report.manifest.blobs, key=inside.size_bytes)):
+        target = embedded(tmp_path / digest)
+        whole = bytes(inside.read(digest))
+        spoil(inside, digest)
+        with pytest.raises(CorruptBlobError, match=digest):
+            restore_newest(target, tmp_path / "place")
+        assert schema_of(target.catalog_url) is None
+        inside.path(digest).write_bytes(whole)
+    restore_newest(target, tmp_path / "place")
+    assert contents_of(target) == contents_of(filled)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import fetching, parity, serving_bench
+from cli.commands import fetching, load_bench, parity, serving_bench
 from cli.commands.continual import EXAMPLES, continual
 from cli.errors import CommandFailedError
 from cli.options import example
@@ -75,6 +75,7 @@ def storage(
 
 app.command("continual", epilog=EXAMPLES)(continual)
 app.command("fetch", epilog=fetching.EXAMPLES)(fetching.fetch)
+app.command("load", epilog=load_bench.EXAMPLES)(load_bench.load)
 app.command("parity", epilog=parity.EXAMPLES)(parity.parity)
 app.command("serving", epilog=serving_bench.EXAMPLES)(serving_bench.serving)
 

@@ -55,7 +55,9 @@ def all_roots(session: Session) -> LiveRoots:
     return LiveRoots(
         manifests=frozenset(row.manifest for row in rows),
         bases=frozenset(session.scalars(select(BaseRow.digest))) | _adapters(session),
-        others=frozenset(datasets) | _job_uploads(session) | _kept_checkpoints(session, usable),
+        others=frozenset(datasets)
+        | _job_uploads(session, unpublished=True)
+        | _kept_checkpoints(session, usable),
     )
 
 
@@ -132,8 +134,12 @@ def _live_datasets(session: Session, upload_ttl_s: float) -> set[str]:
     return set(session.scalars(query))
 
 
-def _job_uploads(session: Session) -> set[str]:
+def _job_uploads(session: Session, *, unpublished: bool = False) -> set[str]:
+    """What jobs that are not finished need; those alone that have not published, if so asked."""
     query = select(JobRow.dataset, JobRow.checkpoint).where(JobRow.state.in_(UNFINISHED))
+    if unpublished:
+        published = select(RevisionRow.job_id).where(RevisionRow.job_id.is_not(None))
+        query = query.where(JobRow.job_id.not_in(published))
     found: set[str | None] = set()
     for dataset, checkpoint in session.execute(query):
         found |= {dataset, checkpoint}

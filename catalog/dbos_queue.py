@@ -330,17 +330,22 @@ class Hands:
             session.commit()
 
     def _take_over(self, worker: WorkerRecord, num_releases: int) -> None:
-        running = self._client.list_workflows(
-            status=_PENDING, executor_id=worker.worker_id, load_input=False, load_output=False
-        )
-        job_ids = [workflow.workflow_id for workflow in running]
+        job_ids = set(self._list_jobs_of(worker))
         with Session(self._engine) as session:
             if not sign_off(session, worker):
                 return
-            requeue_jobs(session, worker.worker_id, num_releases=num_releases)
+            # A worker that is only slow may have begun one since: then DBOS must resume that, too.
+            job_ids.update(requeue_jobs(session, worker.worker_id, num_releases=num_releases))
             if job_ids:
-                self._client.resume_workflows(job_ids, queue_name=QUEUE)
+                self._client.resume_workflows(sorted(job_ids), queue_name=QUEUE)
             session.commit()
+
+    def _list_jobs_of(self, worker: WorkerRecord) -> list[str]:
+        """What DBOS believes that the worker runs."""
+        running = self._client.list_workflows(
+            status=_PENDING, executor_id=worker.worker_id, load_input=False, load_output=False
+        )
+        return [workflow.workflow_id for workflow in running]
 
     def close(self) -> None:
         self._client.destroy()

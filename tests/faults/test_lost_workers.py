@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from catalog.dbos_queue import Hands
 from catalog.revisions import list_revisions
 from tests.catalog.examples import add_model, digest_of
 from tests.catalog.stage import wait_until
@@ -143,6 +144,26 @@ def test_a_worker_that_died_between_our_record_and_the_engines_does_not_block_th
         assert stage.wait_for_end(following).state == "succeeded"
     assert stage.find(finished).attempt == 1
     assert stage.play.read_words() == ["note", "note"]
+
+
+class LookingTooEarly(Hands):
+    """Hands that looked at the jobs of a worker just before it began one."""
+
+    def _list_jobs_of(self, worker):
+        return []
+
+
+def test_a_job_that_a_slow_worker_begins_while_it_is_taken_for_dead_is_run_again(stage):
+    job_id = stage.submit("hang_first")
+    stage.start_process()
+    stage.wait_for_word("hang")
+    hands = LookingTooEarly(stage.settings.catalog_url)
+    while stage.find(job_id).state == "running":  # a beat in between, and it is not taken for dead
+        for worker in stage.list_workers():
+            hands.take_over(worker, num_releases=0)
+    hands.close()
+    stage.play.wake()
+    assert stage.wait_for_end(job_id).result == {"attempt": 2}
 
 
 def test_jobs_of_a_worker_that_died_without_a_row_are_found(stage):

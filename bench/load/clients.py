@@ -118,6 +118,9 @@ class Crowd:
         sent = time.monotonic()
         try:
             async with asyncio.timeout(WITHIN_S):
+                if line is not None and line.reader.at_eof():
+                    await line.close()  # the service closes what was idle for a while, as servers do
+                    line = None
                 line = line or await _Line.open(self.host, self.port)
                 answer = await line.ask(self._encode(request, self.numbered_from + self._asked))
                 self._note(kind, request, answer, seconds=time.monotonic() - sent)

@@ -144,6 +144,14 @@ def test_a_chunked_answer_is_read_to_its_end():
     assert crowd.received_bytes == 5 * crowd.statuses["list"]["200"] > 0
 
 
+def test_a_connection_that_the_service_closed_between_two_requests_is_opened_anew():
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    crowd = asyncio.run(_crowd(answer, hangs_up=True))
+
+    assert crowd.statuses["list"]["200"] > 1
+    assert not crowd.examples
+
+
 def test_who_hangs_up_in_the_middle_has_not_answered():
     crowd = asyncio.run(_crowd(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", ASKED, hangs_up=True))
 

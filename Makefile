@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 ROUNDS ?= 1000
 SERVERS ?=
 
-.PHONY: help setup quickstart check test test-servers faults bench results serve lock
+.PHONY: help setup quickstart check test test-servers faults fuzz bench results serve lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -59,6 +59,12 @@ test: $(STAMP) ## run the tests with coverage; make test ARGS="tests/store -k un
 # One thread a process: the rounds fork, which only a process without threads may do.
 faults: $(STAMP) ## kill and freeze workers in ROUNDS=1000 randomised rounds; SERVERS=1: on PostgreSQL and S3
 	@OMP_NUM_THREADS=1 CONDU_TEST_SERVERS=$(SERVERS) $(BIN)/python -m tests.faults.rounds --rounds $(ROUNDS) $(ARGS)
+
+EXAMPLES ?= 20000
+
+fuzz: $(STAMP) ## change bytes of sound uploads in EXAMPLES=20000 ways each, other ones every time
+	@CONDU_FUZZ_EXAMPLES=$(EXAMPLES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 \
+		tests/attacks/test_fuzzed_uploads.py $(ARGS)
 
 test-servers: $(STAMP) ## run the same tests on PostgreSQL and S3, both started by the tests
 	@CONDU_TEST_SERVERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

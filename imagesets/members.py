@@ -3,6 +3,7 @@
 Nothing here writes. tar and zip come out alike, so that everything after this file knows one kind of archive.
 """
 
+import errno
 import gzip
 import stat
 import struct
@@ -121,7 +122,10 @@ def _check_count(count: int, limits: ArchiveLimits) -> None:
 
 @contextmanager
 def _named(member: str | None) -> Iterator[None]:
-    """Foreign errors leave as InvalidArchiveError; the disk's own (OSError) leave as they are."""
+    """Foreign errors leave as InvalidArchiveError; the disk's own (OSError) leave as they are.
+
+    But not a zip's seek to before its beginning, where its own directory leads.
+    """
     try:
         yield
     except InvalidArchiveError:
@@ -129,6 +133,12 @@ def _named(member: str | None) -> Iterator[None]:
     except BROKEN as error:
         raise InvalidArchiveError(
             f"the archive is cut short or corrupt ({error})", remedy=REPACK, member=member
+        ) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise InvalidArchiveError(
+            "the archive's directory leads outside of it", remedy=REPACK, member=member
         ) from error
     except (ValueError, OverflowError, RecursionError, NotImplementedError, RuntimeError) as error:
         # tarfile and zipfile leak these for odd headers: negative sizes, pax records in pax records, …

@@ -60,7 +60,8 @@ def fine_tune_outside(scene: Scene, task: DemoTask, on_progress: Callable[[dict[
     folder.mkdir()
     write_spec(scene, task, spec_file)
     # The process is killed when its parent ends, so that an interrupted quickstart leaves nothing running.
-    arguments = [sys.executable, "-m", "worker.training", str(spec_file), str(os.getpid())]
+    given = [str(spec_file), str(os.getpid()), "0", str(folder / "meeting")]
+    arguments = [sys.executable, "-m", "worker.training", *given]
     last: dict[str, Any] = {}
     with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, event
+from sqlalchemy.engine import make_url
 
 from api.app import create_app
 from tests.api.conftest import LOCAL, Installation
@@ -70,7 +71,9 @@ def test_a_service_that_is_well_is_live_and_ready_and_asks_nobody_to_tell_so(con
     statements = []
 
     def note(connection, cursor, statement, *rest):
-        statements.append(statement)
+        # Other installations of this process look at their own heads every second.
+        if connection.engine.url.database == make_url(condu.settings.catalog_url).database:
+            statements.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
     try:

@@ -45,7 +45,7 @@ def fill_installation(settings):
         connection.execute(tables["datasets"].update().values(digest=digests[1], released_at=None))
         connection.execute(tables["bases"].update().values(digest=base.digest))
         connection.execute(tables["models"].update().values(adapter=base.digest))
-        connection.execute(tables["revisions"].update().values(expired_at=9))
+        connection.execute(tables["revisions"].update().values(expired_at=9, job_id=None))
         connection.execute(tables["tasks"].update().values(checkpoint=None))
         connection.execute(tables["jobs"].update().values(dataset=digests[1], checkpoint=digests[0]))
         connection.execute(tables["jobs"].update().values(state="running", worker="gone", attempt=2))
